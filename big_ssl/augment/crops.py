@@ -1,0 +1,69 @@
+"""Which box of an image becomes a view. NumPy alone: the host crops by these boxes too.
+
+A box is (y, x, height, width) in whole pixels.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Side = int | Int[np.ndarray, '*b']
+
+# SimCLR asks TensorFlow's op that the box covers this share of the one object, the image: it
+# narrows the published area range of 8-100% to 10-100%.
+COVERED = 0.1
+
+
+def crop_boxes(
+    uniforms: Float[np.ndarray, '*b candidates 4'],
+    height: Side,
+    width: Side,
+    area: tuple[float, float] = (0.08, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Int[np.ndarray, '*b 4']:
+    """Random boxes by the rule of `tf.image.sample_distorted_bounding_box` as SimCLR calls it.
+
+    Each candidate draws its aspect (width / height) uniformly, then its height uniformly among
+    those that keep the area in range (torchvision, by contrast, draws the area uniformly and the
+    aspect log-uniformly). The first candidate that fits wins; where none does, as in a very long
+    image, the box is the largest centred one of an allowed aspect (torchvision's rule).
+
+    Args:
+      uniforms: in [0, 1): of aspect, height, y and x for each candidate; ten are plenty.
+      height: of the image in pixels, a number or an array over the leading axes.
+      width: likewise.
+      area: allowed shares of the image's area.
+      aspect: allowed range of width / height.
+    """
+    side_y = np.broadcast_to(height, uniforms.shape[:-2])[..., None]
+    side_x = np.broadcast_to(width, uniforms.shape[:-2])[..., None]
+    pixels = side_y * side_x
+    ratio = aspect[0] + uniforms[..., 0] * (aspect[1] - aspect[0])
+    low = np.rint(np.sqrt(area[0] * pixels / ratio))
+    high = np.minimum(np.rint(np.sqrt(area[1] * pixels / ratio)), side_y)
+    high = np.minimum(high, np.floor((side_x + 0.5) / ratio))
+    h = low + np.floor(uniforms[..., 1] * (np.maximum(high - low, 0) + 1))
+    w = np.rint(h * ratio)
+    y = np.floor(uniforms[..., 2] * (side_y - h + 1))
+    x = np.floor(uniforms[..., 3] * (side_x - w + 1))
+
+    fits = (h <= side_y) & (w <= side_x) & (w > 0) & (h > 0)
+    fits &= (h * w >= max(area[0], COVERED) * pixels) & (h * w <= area[1] * pixels)
+    first = fits.argmax(axis=-1)[..., None, None]
+    drawn = np.take_along_axis(np.stack([y, x, h, w], axis=-1), first, axis=-2)[..., 0, :]
+    fallback = _largest_box(side_y[..., 0], side_x[..., 0], aspect)
+    return np.where(fits.any(axis=-1)[..., None], drawn, fallback).astype(np.int64)
+
+
+def centre_box(height: Side, width: Side, proportion: float = 0.875) -> Int[np.ndarray, '*b 4']:
+    """The centred square of `proportion` times the shorter side (SimCLR's evaluation crop)."""
+    height, width = np.broadcast_arrays(height, width)
+    side = np.rint(proportion * np.minimum(height, width)).astype(np.int64)
+    return np.stack([(height - side + 1) // 2, (width - side + 1) // 2, side, side], axis=-1)
+
+
+def _largest_box(
+    height: Int[np.ndarray, '*b'], width: Int[np.ndarray, '*b'], aspect: tuple[float, float]
+) -> Float[np.ndarray, '*b 4']:
+    h = np.minimum(height, np.rint(width / aspect[0]))
+    w = np.minimum(width, np.rint(height * aspect[1]))
+    return np.stack([(height - h) // 2, (width - w) // 2, h, w], axis=-1)

@@ -1,0 +1,296 @@
+"""The settings every run has, their defaults, and the rules that hold between them.
+
+A file in `configs/` starts from `defaults()` and changes what its experiment needs. The dictionary is
+locked: a key that is not below does not exist.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from big_ssl.errors import InputError
+
+DURATIONS = ('total', 'warmup', 'checkpoint_every', 'monitor_every', 'log_every')
+UNITS = ('steps', 'epochs', 'examples', 'percent')
+TASKS = ('contrastive', 'supervised', 'evaluate')
+
+
+def defaults() -> ConfigDict:
+    """Every key with its default; `None` marks a key without one."""
+    config = ConfigDict()
+    config.task = 'contrastive'  # contrastive | supervised | evaluate
+    config.seed = 0
+
+    config.dataset = ConfigDict()
+    config.dataset.name = 'manifest'  # manifest | phantom (embedded, synthetic)
+    config.dataset.manifest = config_dict.placeholder(str)  # CSV, one row an image
+    config.dataset.data_dir = config_dict.placeholder(str)  # phantom: where it is made and kept
+    config.dataset.image_root = config_dict.placeholder(str)  # default: the manifest's folder
+    config.dataset.placement = (
+        'host'  # host: tf.data reads files | device: all images on the device
+    )
+    config.dataset.device_size = 0  # placement=device: stored side in pixels; 0 = twice image_size
+    config.dataset.channels = 3  # 1 keeps grey images grey until they are on the device
+    config.dataset.columns = ConfigDict()  # the manifest's own names for its columns
+    for column in ('image_path', 'case_id', 'patient_id', 'label', 'split'):
+        config.dataset.columns[column] = column
+
+    config.splits = ConfigDict()  # names of splits, several joined by '+'
+    config.splits.train = 'train'
+    config.splits.val = 'val'
+    config.splits.evaluate = 'test'
+
+    config.labels = ConfigDict()
+    config.labels.kind = 'single'  # single: one class a case | multi: any number, joined by '|'
+    config.label_fraction = 1.0  # of the training patients (cases where no patient is known)
+    config.label_seed = 0  # which draw of them
+
+    config.pairing = 'augment'  # augment: crops of one image | case: distinct images of a case
+    config.views = 2
+    config.mask_same_patient = True  # images of the anchor's patient are not its negatives
+    config.batch_size = 512  # global, in examples (each has `views` views)
+    config.image_size = 224  # pixels
+
+    for name in DURATIONS:
+        for unit in UNITS:
+            config[f'{name}_{unit}'] = config_dict.placeholder(float if unit == 'percent' else int)
+    config.total_epochs = 100
+    config.warmup_epochs = 10
+    config.checkpoint_every_percent = 10.0
+    config.monitor_every_percent = 10.0
+    config.log_every_steps = 50
+    config.keep_checkpoints = 2  # the newest ones; the best on validation is kept besides
+
+    config.crop = ConfigDict()
+    config.crop.area = (0.08, 1.0)  # share of the image
+    config.crop.aspect = (0.75, 4 / 3)  # width over height
+    config.crop.evaluation = 0.875  # centre crop, share of the shorter side
+    config.augment = ConfigDict()
+    config.augment.jitter_strength = 1.0
+    config.augment.jitter_probability = 0.8
+    config.augment.grey_probability = 0.2
+    config.augment.blur_probability = 0.5
+    config.augment.flip_horizontal = 0.5
+    config.augment.flip_vertical = 0.0
+    config.augment.rotation_degrees = 0.0
+
+    config.model = ConfigDict()
+    config.model.depth = 50  # 18 | 34 | 50 | 101 | 152 | 200
+    config.model.width = 1.0  # 0.25 to 4
+    config.model.stem = 'standard'  # standard | small_images (64 px and below)
+    config.model.padding = 'torch'  # torch: symmetric | same: TensorFlow's rule
+    config.model.dtype = 'auto'  # auto: bfloat16 on accelerators | float32 | bfloat16
+    config.model.projection_layers = 2
+    config.model.projection_size = 128
+    config.init_from = config_dict.placeholder(str)  # a workdir of big_ssl
+
+    config.temperature = 0.1
+    config.label_smoothing = 0.0
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = 'lars'  # lars | sgd | adam
+    config.optimizer.learning_rate = 0.3
+    config.optimizer.scaling = 'linear'  # linear: x batch/256 | sqrt: x sqrt(batch) | none
+    config.optimizer.schedule = 'cosine'  # cosine | constant, both after the warm-up
+    config.optimizer.momentum = 0.9
+    config.optimizer.nesterov = False
+    config.optimizer.weight_decay = 1e-6
+
+    config.select = 'best'  # supervised: evaluate the checkpoint best on validation | last
+    config.aggregate = 'probabilities'  # image scores to a case's: probabilities (mean) | none
+    config.bootstrap_replicates = 1000
+    config.monitor = ConfigDict()
+    config.monitor.knn_k = 20
+    config.monitor.max_images = 5000  # of the bank (train), and of the query (val)
+    return config.lock()
+
+
+def keys(config: ConfigDict, prefix: str = '') -> list[str]:
+    """Dotted names of all leaves."""
+    names = []
+    for key, value in config.items():
+        nested = isinstance(value, ConfigDict)
+        names += keys(value, f'{prefix}{key}.') if nested else [prefix + key]
+    return names
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`, did you mean X?` for the known key that looks most like `name`, or nothing."""
+    known = list(known)
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not found:
+        last = name.rsplit('.', 1)[-1]
+        found = [key for key in known if key.rsplit('.', 1)[-1] == last][:1]
+    return f', did you mean {found[0]}?' if found else ''
+
+
+def settle(config: ConfigDict, overridden: Iterable[str] = ()) -> ConfigDict:
+    """The config with its rules applied; `overridden` are the keys given on the command line.
+
+    Raises:
+      InputError: two units for one duration, or a value outside its choices.
+    """
+    overridden = set(overridden)
+    for name in DURATIONS:
+        _one_unit(config, name, overridden)
+    if config.dataset.manifest:
+        config.dataset.name = 'manifest'
+    _check_choices(config)
+    _check_numbers(config)
+    return config
+
+
+def _one_unit(config: ConfigDict, name: str, overridden: set[str]) -> None:
+    siblings = [f'{name}_{unit}' for unit in UNITS]
+    given = [key for key in siblings if key in overridden and config[key] is not None]
+    if given:
+        for key in set(siblings) - set(given):
+            config[key] = None
+    present = [key for key in siblings if config[key] is not None]
+    if len(present) != 1:
+        found = ' and '.join(present) if present else 'none'
+        raise InputError(f'config: exactly one of {", ".join(siblings)} must be set, found {found}')
+    if config[present[0]] < 0 or (name != 'warmup' and config[present[0]] == 0):
+        raise InputError(f'config: {present[0]} must be positive, found {config[present[0]]}')
+    if present == ['total_percent']:
+        raise InputError('config: total_percent means nothing, use total_steps or total_epochs')
+
+
+def _check_choices(config: ConfigDict) -> None:
+    choices: dict[str, tuple[Any, ...]] = {
+        'task': TASKS,
+        'dataset.name': ('manifest', 'phantom'),
+        'dataset.placement': ('host', 'device'),
+        'dataset.channels': (1, 3),
+        'labels.kind': ('single', 'multi'),
+        'pairing': ('augment', 'case'),
+        'model.depth': (18, 34, 50, 101, 152, 200),
+        'model.stem': ('standard', 'small_images'),
+        'model.padding': ('torch', 'same'),
+        'model.dtype': ('auto', 'float32', 'bfloat16'),
+        'optimizer.name': ('lars', 'sgd', 'adam'),
+        'optimizer.scaling': ('linear', 'sqrt', 'none'),
+        'optimizer.schedule': ('cosine', 'constant'),
+        'select': ('best', 'last'),
+        'aggregate': ('probabilities', 'none'),
+    }
+    for key, allowed in choices.items():
+        value = _get(config, key)
+        if value not in allowed:
+            hint = nearest(value, allowed) if isinstance(value, str) else ''
+            listed = ', '.join(map(str, allowed))
+            raise InputError(f'config: {key}={value} is not one of {listed}{hint}')
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    bounds = {
+        'batch_size': (1, math.inf),
+        'image_size': (8, 4096),
+        'views': (2, 64),
+        'label_fraction': (1e-9, 1),
+        'temperature': (1e-4, math.inf),
+        'seed': (0, 2**31 - 1),
+        'model.width': (0.25, 4),
+        'model.projection_layers': (1, 8),
+        'label_smoothing': (0, 0.999),
+        'crop.evaluation': (0.01, 1),
+        'bootstrap_replicates': (1, 10**6),
+        'monitor.knn_k': (1, 10**6),
+        'monitor.max_images': (1, math.inf),
+        'keep_checkpoints': (1, 10**6),
+        'optimizer.learning_rate': (0, math.inf),
+        'optimizer.weight_decay': (0, math.inf),
+        'optimizer.momentum': (0, 1),
+        'augment.jitter_strength': (0, 10),
+        'augment.rotation_degrees': (0, 180),
+        'dataset.device_size': (0, 8192),
+    } | {
+        f'augment.{name}': (0, 1)
+        for name in (
+            'jitter_probability',
+            'grey_probability',
+            'blur_probability',
+            'flip_horizontal',
+            'flip_vertical',
+        )
+    }
+    for key, (low, high) in bounds.items():
+        if not low <= _get(config, key) <= high:
+            raise InputError(f'config: {key}={_get(config, key)} is outside [{low:g}, {high:g}]')
+    for key in ('crop.area', 'crop.aspect'):
+        low, high = _get(config, key)
+        if not 0 < low <= high or (key == 'crop.area' and high > 1):
+            raise InputError(f'config: {key}=({low}, {high}) is not a valid range')
+
+
+def _get(config: ConfigDict, dotted: str) -> Any:
+    for key in dotted.split('.'):
+        config = config[key]
+    return config
+
+
+def steps(config: ConfigDict, name: str, *, epoch: int, total: int | None = None) -> int:
+    """The duration `name` in steps, at least 1 (a warm-up may be 0).
+
+    Args:
+      config: a settled config.
+      name: one of `DURATIONS`.
+      epoch: examples in an epoch.
+      total: steps of the whole run, for `_percent`.
+    """
+    value, unit = next(
+        (config[f'{name}_{unit}'], unit) for unit in UNITS if config[f'{name}_{unit}'] is not None
+    )
+    if unit == 'percent':
+        if total is None:
+            raise ValueError(f'{name}_percent needs the total number of steps')
+        count = value / 100 * total
+    else:
+        per_step = {
+            'steps': 1,
+            'epochs': epoch / config.batch_size,
+            'examples': 1 / config.batch_size,
+        }[unit]
+        count = value * per_step
+    return max(round(count), 0 if name == 'warmup' else 1)
+
+
+def names(joined: str) -> tuple[str, ...]:
+    """`'train+val'` → `('train', 'val')`."""
+    return tuple(part.strip() for part in joined.split('+') if part.strip())
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = '') -> list[str]:
+    """`key=ours (theirs there)` for each key in which two nested plain dictionaries differ."""
+    found = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        a, b = ours.get(key), theirs.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f'{prefix}{key}.')
+        elif a != b:
+            found.append(f'{prefix}{key}={a} ({b} there)')
+    return found
+
+
+def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
+    """`''` leaves the published setting, `'demo'` makes it run in minutes on two CPU cores.
+
+    The demo reads the embedded SYNTHETIC phantom set (with `dataset.manifest`: your own images) and
+    trains a small network on small images.
+
+    Raises:
+      InputError: another variant.
+    """
+    if variant == 'demo':
+        config.dataset.name = 'phantom'
+        config.image_size = 32
+        config.model.depth = 18
+        config.model.width = 0.25
+        config.model.stem = 'small_images'
+        config.log_every_steps = 20
+    elif variant:
+        raise InputError(f'config: unknown variant {variant!r}; the only one is :demo')
+    return config

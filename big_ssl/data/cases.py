@@ -1,0 +1,63 @@
+"""From the rows of a manifest to what the sampler draws: units of one or more images each."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Int
+
+from big_ssl.data.manifest import Manifest
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """What one training example is drawn from: a case of images, or a single image.
+
+    Attributes:
+      offsets: [units + 1]; unit u owns `images[offsets[u]:offsets[u + 1]]`.
+      images: rows of the manifest, units one after the other.
+      groups: [units]; equal numbers are one patient (case where no patient is known, image where
+        neither is), whose images are not each other's negatives.
+    """
+
+    offsets: Int[np.ndarray, ' units_plus_1']
+    images: Int[np.ndarray, ' images']
+    groups: Int[np.ndarray, ' units']
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+
+def case_names(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> np.ndarray:
+    """A name for the case of each row; an image without a case id is a case of its own."""
+    own = 'image ' + manifest.image_path[rows]
+    return np.where(manifest.case_id[rows] != '', 'case ' + manifest.case_id[rows], own)
+
+
+def patient_names(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> np.ndarray:
+    """A name for the patient of each row; where none is known, the case's."""
+    cases = case_names(manifest, rows)
+    return np.where(manifest.patient_id[rows] != '', 'patient ' + manifest.patient_id[rows], cases)
+
+
+def codes(names: np.ndarray) -> Int[np.ndarray, ' n']:
+    """0, 1, 2 … for the distinct names in order of their first appearance."""
+    seen: dict[str, int] = {}
+    return np.array([seen.setdefault(name, len(seen)) for name in names.tolist()], np.int64)
+
+
+def units_of_cases(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> Units:
+    """One unit a case, with all its images among `rows`."""
+    case = codes(case_names(manifest, rows))
+    order = np.argsort(case, kind='stable')
+    starts = np.searchsorted(case[order], np.arange(case.max() + 2))
+    groups = codes(patient_names(manifest, rows))[order[starts[:-1]]]
+    return Units(offsets=starts.astype(np.int64), images=rows[order], groups=groups)
+
+
+def units_of_images(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> Units:
+    """One unit an image."""
+    return Units(
+        offsets=np.arange(len(rows) + 1),
+        images=np.asarray(rows),
+        groups=codes(patient_names(manifest, rows)),
+    )

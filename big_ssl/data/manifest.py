@@ -1,0 +1,237 @@
+"""A table of images, one row each, read and checked before anything else happens.
+
+Columns: `image_path`, and where known `case_id`, `patient_id`, `label`, `split`. An empty field means
+"not known". Every complaint names the file, the row (as a spreadsheet counts, the header is row 1)
+and the column.
+"""
+
+import dataclasses
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from big_ssl.data import permutation
+from big_ssl.errors import InputError
+
+COLUMNS = ('image_path', 'case_id', 'patient_id', 'label', 'split')
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The table as arrays of strings; `''` is "not known".
+
+    Attributes:
+      path: of the CSV, for messages.
+      image_path: absolute path of each image.
+      case_id, patient_id, label, split: one entry an image.
+      further: the columns that big_ssl does not read, carried to `predictions.csv`.
+      lines: row number of each image as a spreadsheet counts.
+      announcements: what a person should be told about the table.
+    """
+
+    path: str
+    image_path: np.ndarray
+    case_id: np.ndarray
+    patient_id: np.ndarray
+    label: np.ndarray
+    split: np.ndarray
+    further: pd.DataFrame
+    lines: np.ndarray
+    announcements: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image_path)
+
+    def where(self, row: int) -> str:
+        """Names a row in a message."""
+        return f'{self.path} row {self.lines[row]}'
+
+    def rows(self, splits: tuple[str, ...]) -> np.ndarray:
+        """Indices of the images of these splits.
+
+        Raises:
+          InputError: one of the splits has no rows.
+        """
+        for name in splits:
+            if not (self.split == name).any():
+                found = ', '.join(sorted(set(self.split.tolist()) - {''})) or 'none'
+                raise InputError(f'{self.path}: no row has split {name!r} (splits found: {found})')
+        return np.flatnonzero(np.isin(self.split, splits))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of paths (relative to the table), ids, labels and splits, 16 hex digits."""
+        digest = hashlib.sha256()
+        folder = str(epath.Path(self.path).parent)
+        for row in zip(self.image_path, self.case_id, self.patient_id, self.label, self.split):
+            line = '\x1f'.join((os.path.relpath(row[0], folder), *row[1:]))
+            digest.update(line.encode() + b'\x1e')
+        return digest.hexdigest()[:16]
+
+
+def read_manifest(
+    path: str, *, columns: Mapping[str, str], image_root: str | None = None, split_seed: int = 0
+) -> Manifest:
+    """Reads and checks a CSV.
+
+    Args:
+      path: of the CSV, local or anything `etils.epath` opens.
+      columns: our name → the table's own, for each of `COLUMNS`.
+      image_root: what relative image paths are relative to; default the CSV's folder.
+      split_seed: of the split by patient that is made when there is no split column.
+
+    Raises:
+      InputError: naming file, row and column.
+    """
+    table = _read_csv(path)
+    lines = table.index.to_numpy() + 2
+
+    def where(row: int) -> str:
+        return f'{path} row {lines[row]}'
+
+    text = {ours: _column(table, ours, columns[ours], path) for ours in COLUMNS}
+    root = image_root or str(epath.Path(path).parent)
+    text['image_path'] = _resolve(text['image_path'], root, columns['image_path'], where)
+    _check_unique(text['image_path'], columns['image_path'], where)
+    _check_nested(text['case_id'], text['patient_id'], where)
+    announcements = []
+    if columns['split'] not in table:
+        text['split'] = seeded_split(_split_unit(text), split_seed)
+        counts = (f'{name} {(text["split"] == name).sum()}' for name in ('train', 'val', 'test'))
+        announcements.append(
+            f'{path} has no column {columns["split"]!r}: split by patient (by case or image where '
+            f'none is known) with seed {split_seed}: {", ".join(counts)} images'
+        )
+    elif (unsplit := int((text['split'] == '').sum())) > 0:
+        announcements.append(f'{path}: {unsplit} rows have no split and are not used')
+    for what in ('patient', 'case'):
+        _check_leak(text[f'{what}_id'], text['split'], what, where)
+    further = table.drop(columns=[columns[name] for name in COLUMNS if columns[name] in table])
+    return Manifest(
+        path=path,
+        **text,
+        further=further.reset_index(drop=True),
+        lines=lines,
+        announcements=tuple(announcements),
+    )
+
+
+def _split_unit(text: Mapping[str, np.ndarray]) -> np.ndarray:
+    unit = 'image ' + text['image_path']
+    unit = np.where(text['case_id'] != '', 'case ' + text['case_id'], unit)
+    return np.where(text['patient_id'] != '', 'patient ' + text['patient_id'], unit)
+
+
+def seeded_split(
+    units: np.ndarray, seed: int, shares: tuple[float, float] = (0.7, 0.1)
+) -> np.ndarray:
+    """`train`, `val` or `test` for each unit name; equal names go together, later rows change nothing.
+
+    Args:
+      units: strings [n], a patient, case or image each.
+      seed: another seed is another split.
+      shares: of train and val; the rest is test.
+    """
+    unique, inverse = np.unique(units, return_inverse=True)
+    words = np.array(
+        [
+            int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), 'big')
+            for name in unique.tolist()
+        ],
+        np.uint64,
+    )
+    position = permutation.uniforms(seed, words)
+    names = np.select([position < shares[0], position < sum(shares)], ['train', 'val'], 'test')
+    return names.astype(object)[inverse]
+
+
+def _read_csv(path: str) -> pd.DataFrame:
+    """All fields as stripped strings; blank lines left out, the index still counts them."""
+    if not epath.Path(path).exists():
+        raise InputError(f'{path}: no such file')
+    try:
+        with epath.Path(path).open('rb') as file, warnings.catch_warnings():
+            warnings.simplefilter('error', pd.errors.ParserWarning)
+            table = pd.read_csv(
+                file,
+                dtype=object,
+                keep_default_na=False,
+                encoding='utf-8-sig',
+                index_col=False,
+                skip_blank_lines=False,
+            )
+    except pd.errors.EmptyDataError:
+        raise InputError(f'{path}: the file is empty') from None
+    except pd.errors.ParserWarning:
+        raise InputError(f'{path}: rows have more fields than the header') from None
+    except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(f'{path}: cannot be read as CSV: {reason}') from None
+    table.columns = [str(name).strip() for name in table.columns]
+    table = table.fillna('').map(lambda value: str(value).strip())
+    table = table[(table != '').any(axis=1)]
+    if not len(table):
+        raise InputError(f'{path}: a header and no rows')
+    return table
+
+
+def _column(table: pd.DataFrame, ours: str, theirs: str, path: str) -> np.ndarray:
+    if theirs in table:
+        return table[theirs].to_numpy(dtype=object)
+    if ours == 'image_path' or theirs != ours:
+        found = ', '.join(table.columns)
+        hint = '' if theirs != ours else f' (rename it by --config.dataset.columns.{ours}=NAME)'
+        raise InputError(f'{path}: no column {theirs!r}{hint}; columns found: {found}')
+    return np.full(len(table), '', dtype=object)
+
+
+def _resolve(paths: np.ndarray, root: str, column: str, where: Callable[[int], str]) -> np.ndarray:
+    resolved = []
+    for row, value in enumerate(paths):
+        if not value:
+            raise InputError(f'{where(row)}: column {column!r} is empty')
+        if '://' in value or os.path.isabs(value):
+            resolved.append(value)
+        elif (inside := os.path.normpath(value)).startswith('..'):
+            raise InputError(
+                f'{where(row)}: {column} {value!r} climbs out of {root} '
+                '(use an absolute path or --config.dataset.image_root)'
+            )
+        else:
+            resolved.append(str(epath.Path(root) / inside))
+    return np.array(resolved, dtype=object)
+
+
+def _check_unique(paths: np.ndarray, column: str, where: Callable[[int], str]) -> None:
+    first: dict[str, int] = {}
+    for row, value in enumerate(paths):
+        if first.setdefault(value, row) != row:
+            raise InputError(f'{where(row)}: {column} {value!r} is also in {where(first[value])}')
+
+
+def _check_nested(cases: np.ndarray, patients: np.ndarray, where: Callable[[int], str]) -> None:
+    seen: dict[str, tuple[str, int]] = {}
+    for row, (case, patient) in enumerate(zip(cases, patients)):
+        known, first = seen.setdefault(case, (patient, row)) if case else (patient, row)
+        if known != patient:
+            raise InputError(
+                f'{where(row)}: case {case!r} belongs to patient {patient!r}, but to {known!r} in '
+                f'{where(first)}; a case id must mean one case in the whole table'
+            )
+
+
+def _check_leak(
+    ids: np.ndarray, splits: np.ndarray, what: str, where: Callable[[int], str]
+) -> None:
+    seen: dict[str, tuple[str, int]] = {}
+    for row, (name, split) in enumerate(zip(ids, splits)):
+        known, first = seen.setdefault(name, (split, row)) if name and split else (split, row)
+        if known != split:
+            raise InputError(
+                f'{where(row)}: {what} {name!r} is in split {split!r}, but in {known!r} in '
+                f'{where(first)}; a {what} may be in one split only'
+            )

@@ -1,0 +1,155 @@
+"""Trains, fine-tunes or evaluates: `python -m big_ssl.main --config=configs/… --workdir=DIR`.
+
+Exit codes: 0 done; 2 the input is wrong; 3 training diverged; 75 stopped after saving, run the same
+command again.
+"""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict, config_flags
+
+from big_ssl import config as config_lib
+from big_ssl.errors import Diverged, InputError, Preempted
+
+log = logging.getLogger('big_ssl')
+DONE, WRONG_INPUT, DIVERGED, PREEMPTED = 0, 2, 3, 75
+EXAMPLE = 'python -m big_ssl.main --config=configs/derm_micle.py:demo --workdir=runs/micle'
+
+
+def parse(argv: Sequence[str]) -> tuple[ConfigDict, str]:
+    """The settled config and the workdir of a command line.
+
+    Raises:
+      InputError: an unknown flag or key, a value of the wrong type, a rule of the config broken.
+    """
+    values = flags.FlagValues()
+    flags.DEFINE_string('workdir', None, 'Folder of the run, local or gs://.', flag_values=values)
+    holder = config_flags.DEFINE_config_file(
+        'config',
+        None,
+        'A file of configs/, with :VARIANT if it has one.',
+        flag_values=values,
+        lock_config=True,
+        sys_argv=list(argv),
+    )
+    try:
+        rest = values(list(argv))
+    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError) as error:
+        raise InputError(_explain(error, values)) from None
+    if len(rest) > 1:
+        raise InputError(f'unexpected argument {rest[1]!r}; flags are --NAME=VALUE')
+    if not values['config'].present:
+        raise InputError(f'--config is missing; for example: {EXAMPLE}')
+    if not values.workdir:
+        raise InputError('--workdir is missing: the folder for checkpoints and results')
+    try:
+        config = holder.value
+        overridden = config_flags.get_override_values(values['config'])
+        return config_lib.settle(config, overridden), values.workdir
+    except OSError as error:
+        raise InputError(f'--config: {_first_line(error)}') from None
+
+
+def run(config: ConfigDict, workdir: str) -> None:
+    """Does what `config.task` says in `workdir`."""
+    from big_ssl.train import distributed, workdir as workdir_lib  # noqa: I001  JAX starts here
+
+    distributed.start()
+    folder = workdir_lib.claim(workdir, config.to_dict())
+    if (folder / workdir_lib.RESULT).exists():
+        log.info('already done: %s', folder / workdir_lib.RESULT)
+        return
+    if config.task == 'contrastive':
+        from big_ssl.tasks import contrastive as task
+    elif config.task == 'supervised':
+        from big_ssl.tasks import supervised as task
+    else:
+        from big_ssl.tasks import evaluate as task
+    task.run(config, folder)
+    log.info('done: %s and %s', folder / workdir_lib.RESULT, folder / 'report.html')
+
+
+def main(argv: Sequence[str] = tuple(sys.argv)) -> int:
+    """Runs the command and returns its exit code."""
+    if {'--help', '-h', '--helpfull'} & set(argv):
+        print(_help())
+        return DONE
+    _set_up_logging()
+    try:
+        run(*parse(argv))
+        return DONE
+    except InputError as error:
+        return _end(WRONG_INPUT, f'error: {error}')
+    except Diverged as error:
+        return _end(DIVERGED, f'error: training diverged: {error}')
+    except Preempted as error:
+        return _end(PREEMPTED, f'{error}; run the same command again to go on')
+
+
+def _end(code: int, line: str) -> int:
+    print(' '.join(line.split()), file=sys.stderr, flush=True)
+    return code
+
+
+def _help() -> str:
+    known = config_lib.defaults()
+    rows = [f'  --config.{key}={_get(known, key)}' for key in config_lib.keys(known)]
+    return '\n'.join(
+        [
+            __doc__ or '',
+            f'For example: {EXAMPLE}',
+            '',
+            'Every key and its default; a config file sets its own (comments in big_ssl/config.py):',
+            *rows,
+        ]
+    )
+
+
+def _get(config: ConfigDict, dotted: str) -> object:
+    for key in dotted.split('.'):
+        config = config[key]
+    return config
+
+
+def _explain(error: Exception, values: flags.FlagValues) -> str:
+    """One line for what absl and ml_collections say in many ways."""
+    text = _first_line(error)
+    known = [f'config.{key}' for key in config_lib.keys(config_lib.defaults())]
+    if isinstance(error, flags.UnrecognizedFlagError):
+        names = [*known, 'config', 'workdir']
+        return f'unknown flag --{error.flagname}{config_lib.nearest(error.flagname, names)}'
+    if isinstance(error, (AttributeError, KeyError)):
+        key = re.search(r'"([\w.]+)"', text)
+        name = f'config.{key.group(1)}' if key else text
+        return f'unknown key --{name}{config_lib.nearest(name, known)}'
+    return text
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error.args[0]) if error.args else str(error)
+    return ' '.join(text.split())[:400]
+
+
+def _set_up_logging() -> None:
+    """Our own lines to stderr; of the libraries' (absl's logger) only warnings."""
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    flags.FLAGS.mark_as_parsed()  # else absl says so before its first line
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+    logger = logging.getLogger('big_ssl')
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+if __name__ == '__main__':
+    code = main(sys.argv)
+    sys.stdout.flush()
+    sys.exit(code)

@@ -1,0 +1,149 @@
+"""From a config to the parts of a run that every kind of training shares."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from big_ssl import config as config_lib
+from big_ssl.errors import InputError
+from big_ssl.models.resnet import ResNet
+from big_ssl.train import init_from, schedules
+from big_ssl.train import optimizer as optimizer_lib
+from big_ssl.train.checkpoint import Checkpoints
+from big_ssl.train.loop import Plan, StepFn
+from big_ssl.train.mesh import replicated
+from big_ssl.train.state import TrainState, initial_state
+
+log = logging.getLogger(__name__)
+
+LossFn = Callable[[Any, TrainState, Any], tuple[jax.Array, tuple[dict[str, jax.Array], Any]]]
+
+
+def make_encoder(config: ConfigDict) -> ResNet:
+    """The backbone; `dtype=auto` is bfloat16 on accelerators and float32 on a CPU."""
+    on_cpu = jax.default_backend() == 'cpu'
+    name = {'auto': 'float32' if on_cpu else 'bfloat16'}.get(config.model.dtype, config.model.dtype)
+    return ResNet(
+        depth=config.model.depth,
+        width=config.model.width,
+        stem=config.model.stem,
+        padding=config.model.padding,
+        dtype=jnp.dtype(name),
+    )
+
+
+def make_plan(config: ConfigDict, epoch: int) -> Plan:
+    """Durations in steps, for an epoch of so many examples."""
+    total = config_lib.steps(config, 'total', epoch=epoch)
+    every = {
+        name: config_lib.steps(config, name, epoch=epoch, total=total)
+        for name in ('log_every', 'monitor_every', 'checkpoint_every')
+    }
+    return Plan(total=total, **every, images_per_step=config.batch_size)
+
+
+def make_schedule(config: ConfigDict, plan: Plan, epoch: int) -> optax.Schedule:
+    """Scaled peak rate, linear warm-up, then cosine to 0 or constant."""
+    peak = schedules.scaled_learning_rate(
+        config.optimizer.learning_rate, config.batch_size, config.optimizer.scaling
+    )
+    warmup = config_lib.steps(config, 'warmup', epoch=epoch, total=plan.total)
+    if warmup >= plan.total:
+        raise InputError(
+            f'config: a warm-up of {warmup} steps does not fit a run of {plan.total}; '
+            'shorten it, for example by --config.warmup_percent=10'
+        )
+    if config.optimizer.schedule == 'constant':
+        return optax.join_schedules(
+            [optax.linear_schedule(0.0, peak, warmup), schedules.constant(peak)], [warmup]
+        )
+    return schedules.warmup_cosine(peak, warmup, plan.total)
+
+
+def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    return optimizer_lib.make_optimizer(
+        config.optimizer.name,
+        schedule,
+        weight_decay=config.optimizer.weight_decay,
+        momentum=config.optimizer.momentum,
+        nesterov=config.optimizer.nesterov,
+    )
+
+
+def make_update(
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, schedule: optax.Schedule, mesh: Mesh
+) -> StepFn:
+    """One compiled step down the gradient of `loss_fn`: (state, batch) → (state, metrics).
+
+    Args:
+      loss_fn: (params, state, batch) → loss, (metrics, new batch statistics).
+      optimizer: its updates are added to the parameters.
+      schedule: of the optimiser, for the metrics.
+      mesh: state and metrics are whole on each of its devices.
+    """
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        gradient = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, (metrics, batch_stats)), grads = gradient(state.params, state, batch)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        metrics = {'loss': loss, **metrics, 'learning_rate': schedule(state.step)}
+        params = optax.apply_updates(state.params, updates)
+        state = TrainState(
+            step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+        )
+        return state, metrics
+
+    return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
+
+
+def start(
+    config: ConfigDict,
+    network: nn.Module,
+    optimizer: optax.GradientTransformation,
+    checkpoints: Checkpoints,
+    about: Mapping[str, Any],
+    mesh: Mesh,
+    *,
+    parts: tuple[str, ...],
+) -> TrainState:
+    """The newest checkpoint of this run; else fresh parameters, or those of `init_from`.
+
+    Args:
+      about: what is kept beside the checkpoints.
+      parts: of the network, taken from `init_from`.
+
+    Raises:
+      InputError: the data are not those that the run began with, or `init_from` does not fit.
+    """
+    state = initial_state(
+        network, optimizer, image_size=config.image_size, seed=config.seed, mesh=mesh
+    )
+    step = checkpoints.latest()
+    if step is not None:
+        if checkpoints.about(step)['data'] != about['data']:
+            raise InputError(
+                f'{checkpoints.folder}: the manifest has changed since this run began; '
+                'choose another --workdir'
+            )
+        log.info('resuming at step %d', step)
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+        )
+        return checkpoints.restore(step, target)
+    if config.init_from:
+        source = init_from.load(config.init_from)
+        init_from.check_settings(source, config, init_from.ENCODER_KEYS)
+        state = init_from.apply(state, source, parts)
+    return state
+
+
+def count_parameters(state: TrainState) -> int:
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))

@@ -1,0 +1,142 @@
+"""Saving and restoring the training state, by orbax, with a checksum for every array.
+
+A checkpoint is complete or it is not there. A byte that changed on disk since would restore
+silently: the checksums turn that into an error.
+"""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers as managers
+
+from big_ssl.errors import InputError
+from big_ssl.train import mesh as mesh_lib
+from big_ssl.train.state import TrainState
+
+FOLDER = 'checkpoints'
+
+
+class Checkpoints:
+    """The checkpoints of one workdir: the newest `keep`, and the best by validation.
+
+    Attributes:
+      folder: `WORKDIR/checkpoints`.
+    """
+
+    def __init__(self, workdir: epath.Path, *, keep: int = 1, read_only: bool = False) -> None:
+        self.folder = workdir / FOLDER
+        if read_only and not self.folder.exists():
+            raise InputError(
+                f'{workdir}: no checkpoints there; is it the workdir of a big_ssl run?'
+            )
+        best = managers.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+        policy = managers.AnyPreservationPolicy([managers.LatestN(n=keep), best])
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy,
+                enable_async_checkpointing=False,
+                read_only=read_only,
+                create=not read_only,
+            ),
+            item_names=('state', 'about'),
+        )
+
+    def save(self, state: TrainState, about: Mapping[str, Any], score: float | None = None) -> None:
+        """Writes a checkpoint of `state.step`; a step that is already there is left alone.
+
+        Args:
+          state: replicated on all devices.
+          about: plain JSON data kept beside it (config, classes, data fingerprint).
+          score: on validation, higher is better; the best is never deleted.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            about=ocp.args.JsonSave({**about, 'checksums': _checksums(state)}),
+        )
+        metrics = None if score is None else {'score': score}
+        self._manager.save(step, args=args, metrics=metrics, force=True)
+
+    def latest(self) -> int | None:
+        """The newest step, None where there is no checkpoint."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """The step with the highest score, None where none has one."""
+        scores = {
+            step: (self._manager.metrics(step) or {}).get('score')
+            for step in self._manager.all_steps()
+        }
+        scored = {step: score for step, score in scores.items() if score is not None}
+        return max(scored, key=lambda step: (scored[step], step)) if scored else None
+
+    def restore(self, step: int, target: TrainState) -> TrainState:
+        """The state of `step`, laid out as `target` (arrays or their shapes and shardings).
+
+        Raises:
+          InputError: it does not fit, or an array is not what was saved.
+        """
+        state = self._restored(step, target)
+        self._verify(step, _checksums(state))
+        return state
+
+    def weights(self, step: int) -> dict[str, Any]:
+        """`params` and `batch_stats` of `step` as nested dictionaries of NumPy arrays.
+
+        Raises:
+          InputError: an array is not what was saved.
+        """
+        tree = self._restored(step, None)
+        picked = {name: tree[name] for name in ('params', 'batch_stats')}
+        picked = jax.tree.map(np.asarray, picked)
+        self._verify(step, _checksums(picked))
+        return picked
+
+    def about(self, step: int) -> dict[str, Any]:
+        """What `save` was given beside the state."""
+        args = ocp.args.Composite(about=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=args)['about']
+
+    def _restored(self, step: int, target: TrainState | None) -> Any:
+        try:
+            restore = ocp.args.StandardRestore(target)
+            return self._manager.restore(step, args=ocp.args.Composite(state=restore))['state']
+        except Exception as error:  # orbax and tensorstore raise many kinds
+            reason = ' '.join(str(error).split())[:300]
+            raise InputError(f'{self.folder / str(step)}: cannot be restored: {reason}') from error
+
+    def _verify(self, step: int, found: dict[str, int]) -> None:
+        saved = self.about(step)['checksums']
+        damaged = [name for name, checksum in found.items() if saved.get(name) != checksum]
+        if damaged:
+            raise InputError(
+                f'{self.folder / str(step)}: {damaged[0]} is not what was saved '
+                f'({len(damaged)} of {len(found)} arrays); delete this checkpoint'
+            )
+
+
+def _score(metrics: Mapping[str, float]) -> float:
+    return metrics['score']
+
+
+def _checksums(tree: Any) -> dict[str, int]:
+    """CRC-32 of every leaf by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+
+    def data(leaf: Any) -> np.ndarray:
+        return np.ascontiguousarray(mesh_lib.fetch(leaf) if isinstance(leaf, jax.Array) else leaf)
+
+    return {
+        jax.tree_util.keystr(path, simple=True, separator='/'): zlib.crc32(
+            data(leaf).reshape(-1).view(np.uint8)
+        )
+        for path, leaf in leaves
+    }

@@ -1,0 +1,59 @@
+"""All devices of the job as one mesh, and arrays of a host laid out on it."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from big_ssl.errors import InputError
+
+BATCH_AXIS = 'data'
+
+
+def make_mesh() -> Mesh:
+    """All devices along one axis, `data`."""
+    return jax.make_mesh((jax.device_count(),), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharded(mesh: Mesh) -> NamedSharding:
+    """Axis 0 cut into equal parts over the devices."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
+
+
+def local_part(batch_size: int) -> slice:
+    """This process's examples of a global batch.
+
+    Raises:
+      InputError: the batch does not divide over the devices.
+    """
+    if batch_size % jax.device_count():
+        raise InputError(
+            f'config: batch_size={batch_size} does not divide over {jax.device_count()} devices'
+        )
+    size = batch_size // jax.process_count()
+    return slice(jax.process_index() * size, (jax.process_index() + 1) * size)
+
+
+def spread(arrays: Any, mesh: Mesh) -> Any:
+    """Global arrays, cut along axis 0, from each process's own part of them (a pytree)."""
+    return _globally(arrays, batch_sharded(mesh))
+
+
+def copy(arrays: Any, mesh: Mesh) -> Any:
+    """Global arrays, whole on every device, from equal arrays on every process (a pytree)."""
+    return _globally(arrays, replicated(mesh))
+
+
+def fetch(arrays: Any) -> Any:
+    """NumPy arrays of replicated global arrays (a pytree)."""
+    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), arrays)
+
+
+def _globally(arrays: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), arrays)

@@ -1,0 +1,47 @@
+"""The folder of a run: whose it is, and its small files, each written whole or not at all."""
+
+import json
+from typing import Any
+
+import jax
+from etils import epath
+
+from big_ssl import config as config_lib
+from big_ssl.errors import InputError
+
+CONFIG, RESULT, METRICS = 'config.json', 'result.json', 'metrics.jsonl'
+
+
+def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
+    """Makes the folder the run's own, or finds that it already is.
+
+    Raises:
+      InputError: it holds another config, or cannot be written.
+    """
+    folder = epath.Path(workdir)
+    ours = json.loads(json.dumps(config))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / CONFIG).exists():
+            theirs = json.loads((folder / CONFIG).read_text())
+            if found := config_lib.differences(ours, theirs):
+                raise InputError(
+                    f'{folder / CONFIG}: the workdir holds another config: {", ".join(found[:3])}'
+                    f'{f" and {len(found) - 3} more" if len(found) > 3 else ""}; '
+                    'choose another --workdir'
+                )
+        elif jax.process_index() == 0:
+            write(folder / CONFIG, json.dumps(ours, indent=2))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None
+    return folder
+
+
+def write(path: epath.Path, content: str | bytes) -> None:
+    """Replaces a file in one step."""
+    temporary = path.parent / f'.{path.name}.writing'
+    if isinstance(content, str):
+        temporary.write_text(content)
+    else:
+        temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,115 @@
+"""Where numbers go while training: JSON lines, TensorBoard events, and a person's terminal."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping
+
+import jax
+from etils import epath
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tqdm import tqdm
+
+from big_ssl.train import workdir as workdir_lib
+
+log = logging.getLogger(__name__)
+
+
+class MetricsWriter:
+    """`metrics.jsonl` and TensorBoard events of a workdir; only process 0 writes.
+
+    What an interrupted run wrote after the step it resumes from is dropped, so that each step is
+    there once.
+    """
+
+    def __init__(self, workdir: epath.Path, resumed_step: int) -> None:
+        self._active = jax.process_index() == 0
+        if not self._active:
+            return
+        self._path = workdir / workdir_lib.METRICS
+        lines = [line for line in read_metrics(workdir) if line['step'] <= resumed_step]
+        self._lines = [json.dumps(line) for line in lines]
+        self._events = EventFileWriter(str(workdir))
+        start = SessionLog(status=SessionLog.START)
+        self._events.add_event(Event(session_log=start, step=resumed_step + 1))
+        self._save()
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Adds one line; values must be finite numbers."""
+        if not self._active:
+            return
+        self._lines.append(json.dumps({'step': step, 'split': split, **values}))
+        with self._path.open('a') as file:
+            file.write(self._lines[-1] + '\n')
+        tags = [
+            Summary.Value(tag=f'{split}/{name}', simple_value=value)
+            for name, value in values.items()
+        ]
+        self._events.add_event(Event(step=step, wall_time=time.time(), summary=Summary(value=tags)))
+
+    def close(self) -> None:
+        if self._active:
+            self._events.close()
+
+    def _save(self) -> None:
+        workdir_lib.write(self._path, ''.join(line + '\n' for line in self._lines))
+
+
+def read_metrics(workdir: epath.Path) -> list[dict]:
+    """The lines of `metrics.jsonl`; one that was cut off by a kill is left out."""
+    path = workdir / workdir_lib.METRICS
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+class Progress:
+    """Step, values, images a second and time left: a bar on a terminal, log lines elsewhere."""
+
+    def __init__(self, total: int, first: int, what: str) -> None:
+        self._total, self._first, self._what = total, first, what
+        self._start: float | None = None
+        on_terminal = sys.stderr.isatty() and jax.process_index() == 0
+        self._bar = (
+            tqdm(total=total, initial=first, desc=what, unit='step') if on_terminal else None
+        )
+
+    def update(self, step: int, values: Mapping[str, float]) -> None:
+        """To be called from time to time, the first time right after the first (compiling) step."""
+        text = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
+        now = time.monotonic()
+        if self._start is None:
+            self._start, self._first = now, step
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+            self._bar.update(step - self._bar.n)
+        elif step > self._first:
+            left = (now - self._start) / (step - self._first) * (self._total - step)
+            log.info(
+                '%s step %d/%d  %s  ETA %s',
+                self._what,
+                step,
+                self._total,
+                text,
+                tqdm.format_interval(left),
+            )
+
+    def say(self, text: str) -> None:
+        """A line that does not break the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            log.info('%s', text)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,34 @@
+"""Step 1 of the method: SimCLR on natural images, from random weights.
+
+    python -m big_ssl.main --config=configs/imagenet_simclr.py --workdir=runs/imagenet \
+        --config.dataset.manifest=imagenet.csv
+
+The setting of SimCLR's public code for its longest run: ResNet-50, batch 4,096, 1,000 epochs. That
+the medical papers started from exactly this run is recalled, not read.
+
+`:demo` takes minutes on two CPU cores, on the embedded SYNTHETIC phantom set.
+"""
+
+from ml_collections import ConfigDict
+
+from big_ssl.config import choose_variant, defaults
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    config = defaults()
+    config.pairing = 'augment'
+    config.batch_size = 4096
+    config.total_epochs = 1000  # recalled
+    config.warmup_epochs = 10
+    config.optimizer.name = 'lars'
+    config.optimizer.learning_rate = 0.3
+    config.optimizer.scaling = 'linear'
+    config.optimizer.weight_decay = 1e-6
+    config.temperature = 0.1
+    if variant == 'demo':
+        config.batch_size = 64
+        config.total_epochs = 20
+        config.warmup_epochs = 2
+        config.optimizer.learning_rate = 0.075
+        config.optimizer.scaling = 'sqrt'
+    return choose_variant(config, variant)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from big_ssl.augment.crops import centre_box, crop_boxes
+
+
+def uniforms(*shape, seed=0):
+    return np.random.default_rng(seed).random((*shape, 4))
+
+
+@pytest.mark.parametrize(('height', 'width'), [(224, 224), (97, 300), (600, 41), (5, 7), (1, 1)])
+def test_boxes_lie_inside(height, width):
+    y, x, h, w = crop_boxes(uniforms(3, 2000, 10), height, width).reshape(-1, 4).T
+    assert (y >= 0).all() and (x >= 0).all() and (h > 0).all() and (w > 0).all()
+    assert (y + h <= height).all() and (x + w <= width).all()
+    if height == width == 224:
+        assert y.min() == 0 and (y + h).max() == height
+        assert ((h * w / 224**2 >= 0.1) & (w / h > 0.74) & (w / h < 1.35)).all()
+
+
+def test_leading_axes_are_independent():
+    u = uniforms(4, 3, 5)
+    heights = np.array([[50], [60], [70], [80]])
+    boxes = crop_boxes(u, heights, 64)
+    for i in range(4):
+        for j in range(3):
+            single = crop_boxes(u[i, j], int(heights[i, 0]), 64)
+            np.testing.assert_array_equal(boxes[i, j], single)
+
+
+@pytest.mark.parametrize(('height', 'width'), [(160, 160), (120, 200)])
+def test_law_is_that_of_simclrs_tensorflow_op(height, width):
+    tf = pytest.importorskip('tensorflow')
+    whole = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
+    theirs = []
+    for i in range(1500):
+        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+            [height, width, 3],
+            whole,
+            seed=(i, 5),
+            min_object_covered=0.1,
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            area_range=(0.08, 1.0),
+            max_attempts=100,
+        )
+        theirs.append([*begin.numpy()[:2], *size.numpy()[:2]])
+    theirs = np.array(theirs)
+    ours = crop_boxes(uniforms(20000, 10), height, width)
+    for name, value in {
+        'height': lambda b: b[:, 2],
+        'width': lambda b: b[:, 3],
+        'area': lambda b: b[:, 2] * b[:, 3],
+        'aspect': lambda b: b[:, 3] / b[:, 2],
+        'y': lambda b: b[:, 0],
+        'x': lambda b: b[:, 1],
+    }.items():
+        assert stats.ks_2samp(value(ours), value(theirs)).pvalue > 1e-3, name
+
+
+def test_square_boxes_have_a_uniform_side():
+    boxes = crop_boxes(uniforms(50000, 10), 100, 100, area=(0.25, 1.0), aspect=(1.0, 1.0))
+    np.testing.assert_array_equal(boxes[:, 2], boxes[:, 3])
+    sides, counts = np.unique(boxes[:, 2], return_counts=True)
+    np.testing.assert_array_equal(sides, np.arange(50, 101))
+    assert stats.chisquare(counts).pvalue > 1e-3
+    corner = boxes[boxes[:, 2] == 60, 0]
+    assert stats.chisquare(np.bincount(corner, minlength=41)).pvalue > 1e-3
+
+
+def test_where_nothing_fits_the_largest_centred_box_is_taken():
+    long, tall = crop_boxes(uniforms(10), 30, 900), crop_boxes(uniforms(10), 900, 30)
+    np.testing.assert_array_equal(long, [0, 430, 30, 40])
+    np.testing.assert_array_equal(tall, [430, 0, 40, 30])
+
+
+@pytest.mark.parametrize('size', [(224, 224), (300, 451), (451, 300), (33, 35), (1, 1)])
+def test_centre_box_is_simclrs(size):
+    height, width = size
+    side = round(0.875 * min(size))
+    expected = [(height - side + 1) // 2, (width - side + 1) // 2, side, side]
+    np.testing.assert_array_equal(centre_box(height, width), expected)
+
+
+def test_centre_box_of_many_images():
+    boxes = centre_box(np.array([224, 100]), np.array([224, 50]))
+    np.testing.assert_array_equal(boxes, [[14, 14, 196, 196], [28, 3, 44, 44]])

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from big_ssl.evaluation import calibration
+
+
+def data(n=400, k=3):
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.full(k, 0.5), n)
+    return random.integers(0, k, n), probabilities
+
+
+def test_error_and_curve_are_those_of_a_loop():
+    labels, probabilities = data()
+    curve = calibration.reliability(labels, probabilities)
+    error = 0.0
+    for b in range(15):
+        inside = [i for i, p in enumerate(probabilities) if b / 15 < max(p) <= (b + 1) / 15]
+        assert curve.count[b] == len(inside)
+        if not inside:
+            assert np.isnan(curve.accuracy[b]) and np.isnan(curve.confidence[b])
+            continue
+        accuracy = np.mean([np.argmax(probabilities[i]) == labels[i] for i in inside])
+        confidence = np.mean([max(probabilities[i]) for i in inside])
+        assert (curve.accuracy[b], curve.confidence[b]) == pytest.approx((accuracy, confidence))
+        error += len(inside) / len(labels) * abs(accuracy - confidence)
+    assert calibration.expected_calibration_error(labels, probabilities) == pytest.approx(error)
+
+
+def test_certainty_lies_in_the_last_bin():
+    probabilities = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    labels = np.array([0, 1, 0, 1])
+    assert calibration.reliability(labels, probabilities).count[-1] == 4
+    assert calibration.expected_calibration_error(labels, probabilities) == pytest.approx(0.25)
+
+
+def test_a_calibrated_model_has_a_small_error():
+    random = np.random.default_rng(1)
+    probabilities = random.dirichlet(np.ones(4), 20_000)
+    labels = np.array([random.choice(4, p=p) for p in probabilities])
+    assert calibration.expected_calibration_error(labels, probabilities) < 0.02
+
+
+def test_no_cases_are_refused():
+    with pytest.raises(ValueError, match='no cases'):
+        calibration.expected_calibration_error(np.zeros(0, int), np.zeros((0, 2)))
+
+
+def test_a_confidence_on_an_edge_lies_in_the_lower_bin():
+    probabilities = np.array([[0.5, 0.5], [0.75, 0.25], [0.76, 0.24]])
+    curve = calibration.reliability(np.zeros(3, int), probabilities, bins=4)
+    np.testing.assert_array_equal(curve.count, [0, 1, 1, 1])
