@@ -221,9 +221,10 @@ def _check_numbers(config: ConfigDict) -> None:
         if not low <= _get(config, key) <= high:
             raise InputError(f'config: {key}={_get(config, key)} is outside [{low:g}, {high:g}]')
     for key in ('crop.area', 'crop.aspect'):
-        low, high = _get(config, key)
-        if not 0 < low <= high or (key == 'crop.area' and high > 1):
-            raise InputError(f'config: {key}=({low}, {high}) is not a valid range')
+        pair = _get(config, key)
+        numbers = len(pair) == 2 and all(isinstance(side, int | float) for side in pair)
+        if not numbers or not 0 < pair[0] <= pair[1] or (key == 'crop.area' and pair[1] > 1):
+            raise InputError(f'config: {key}={pair} is not a valid range (LOW, HIGH)')
 
 
 def _get(config: ConfigDict, dotted: str) -> Any:

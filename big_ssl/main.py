@@ -6,7 +6,6 @@ command again.
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Sequence
 
@@ -40,8 +39,10 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, str]:
     )
     try:
         rest = values(list(argv))
-    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError) as error:
-        raise InputError(_explain(error, values)) from None
+    except InputError:
+        raise
+    except Exception as error:  # whatever a config file or a parser of flags raises
+        raise InputError(_explain(error, argv)) from None
     if len(rest) > 1:
         raise InputError(f'unexpected argument {rest[1]!r}; flags are --NAME=VALUE')
     if not values['config'].present:
@@ -117,30 +118,37 @@ def _get(config: ConfigDict, dotted: str) -> object:
     return config
 
 
-def _explain(error: Exception, values: flags.FlagValues) -> str:
+def _explain(error: Exception, argv: Sequence[str]) -> str:
     """One line for what absl and ml_collections say in many ways."""
-    text = _first_line(error)
     known = [f'config.{key}' for key in config_lib.keys(config_lib.defaults())]
     if isinstance(error, flags.UnrecognizedFlagError):
         names = [*known, 'config', 'workdir']
         return f'unknown flag --{error.flagname}{config_lib.nearest(error.flagname, names)}'
     if isinstance(error, (AttributeError, KeyError)):
-        key = re.search(r'"([\w.]+)"', text)
-        name = f'config.{key.group(1)}' if key else text
-        return f'unknown key --{name}{config_lib.nearest(name, known)}'
-    return text
+        given = [arg.lstrip('-').split('=')[0] for arg in argv if arg.startswith('-')]
+        for name in given:
+            if name.startswith('config.') and name not in known:
+                return f'unknown key --{name}{config_lib.nearest(name, known)}'
+    if isinstance(error, flags.Error):
+        return _first_line(error)
+    return f'--config: {type(error).__name__}: {_first_line(error)}'
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error.args[0]) if error.args else str(error)
+    """Of a traceback within the text only its last line, and no dump of the other keys."""
+    text = str(error.args[0] if isinstance(error, KeyError) else error)
+    text, *traceback = text.split(' Other fields present')[0].split('Traceback ', 1)
+    if traceback:
+        text += traceback[0].strip().splitlines()[-1]
     return ' '.join(text.split())[:400]
 
 
 def _set_up_logging() -> None:
-    """Our own lines to stderr; of the libraries' (absl's logger) only warnings."""
+    """Our own lines to stderr; of the libraries' (absl's logger) only errors."""
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # only decodes here; it announces itself
     flags.FLAGS.mark_as_parsed()  # else absl says so before its first line
-    absl_logging.set_verbosity(absl_logging.WARNING)
+    absl_logging.set_verbosity(absl_logging.ERROR)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
     logger = logging.getLogger('big_ssl')

@@ -21,7 +21,6 @@ from big_ssl.data.manifest import Manifest
 from big_ssl.errors import InputError
 
 MODES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
-LARGEST = 2**28  # pixels; above it a file is taken for a decompression bomb
 _WORKERS = 16
 
 
@@ -97,25 +96,27 @@ def _opened(manifest: Manifest, row: int) -> Image.Image:
     path = manifest.image_path[row]
     try:
         # Only for remote paths is epath's open used: it is ten times slower on local files.
-        file = io.BytesIO(epath.Path(path).read_bytes()) if '://' in path else open(path, 'rb')
-    except (OSError, ValueError) as error:
-        reason = 'no such file' if isinstance(error, FileNotFoundError) else str(error)
-        raise InputError(f'{manifest.where(row)}: {path}: {reason}') from None
-    try:
+        file = io.BytesIO(epath.Path(path).read_bytes()) if '://' in path else path
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
             image = Image.open(file, formats=('JPEG', 'PNG'))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        file.close()
-        raise InputError(f'{manifest.where(row)}: {path}: not a JPEG or PNG image') from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = (
+            'no such file'
+            if isinstance(error, FileNotFoundError)
+            else 'more pixels than Pillow opens'
+            if isinstance(error, Image.DecompressionBombError)
+            else getattr(error, 'strerror', None) or 'not a JPEG or PNG image'
+        )
+        raise InputError(f'{manifest.where(row)}: {path}: {reason}') from None
     frames = getattr(image, 'n_frames', 1)
     problem = (
         f'{image.mode} pixels; convert it to 8-bit grey or RGB'
         if image.mode not in MODES
         else f'{frames} frames; save it as one still image'
         if frames > 1
-        else f'{image.width} x {image.height} pixels is too large'
-        if image.width * image.height > LARGEST
+        else '16 bits a channel; convert it to 8-bit grey or RGB'
+        if ';16' in str(image.tile)
         else ''
     )
     if problem:

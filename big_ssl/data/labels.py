@@ -75,8 +75,8 @@ def fraction(
 ) -> Int[np.ndarray, ' m']:
     """The rows of a random `share` of the patients (of the cases where no patient is known).
 
-    Stratified by the rarest class that a patient has, at least one patient a class. For one seed a
-    smaller share is a part of every larger one.
+    Stratified by the rarest class that a patient has (those with none are a stratum too), at least
+    one patient a stratum. For one seed a smaller share is a part of every larger one.
     """
     if share >= 1:
         return rows
@@ -87,7 +87,7 @@ def fraction(
     has = np.zeros((patient.max() + 1, len(task.classes)))
     np.maximum.at(has, patient, present)
     rarity = np.where(has > 0, has.sum(axis=0), np.inf)
-    stratum = rarity.argmin(axis=1)
+    stratum = np.where(has.any(axis=1), rarity.argmin(axis=1), -1)
     order = permutation.uniforms(seed, np.arange(len(has)))
     kept = np.zeros(len(has), bool)
     for name in np.unique(stratum):

@@ -5,11 +5,14 @@ Columns: `image_path`, and where known `case_id`, `patient_id`, `label`, `split`
 and the column.
 """
 
+import collections
+import csv
 import dataclasses
 import hashlib
+import io
 import os
-import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -55,8 +58,10 @@ class Manifest:
         """Indices of the images of these splits.
 
         Raises:
-          InputError: one of the splits has no rows.
+          InputError: one of the splits has no rows, or none is named.
         """
+        if not splits:
+            raise InputError('config: splits: the name of a split is empty')
         for name in splits:
             if not (self.split == name).any():
                 found = ', '.join(sorted(set(self.split.tolist()) - {''})) or 'none'
@@ -68,7 +73,9 @@ class Manifest:
         digest = hashlib.sha256()
         folder = str(epath.Path(self.path).parent)
         for row in zip(self.image_path, self.case_id, self.patient_id, self.label, self.split):
-            line = '\x1f'.join((os.path.relpath(row[0], folder), *row[1:]))
+            elsewhere = ('://' in row[0]) != ('://' in folder)
+            relative = row[0] if elsewhere else os.path.relpath(row[0], folder)
+            line = '\x1f'.join((relative, *row[1:]))
             digest.update(line.encode() + b'\x1e')
         return digest.hexdigest()[:16]
 
@@ -95,12 +102,13 @@ def read_manifest(
 
     text = {ours: _column(table, ours, columns[ours], path) for ours in COLUMNS}
     root = image_root or str(epath.Path(path).parent)
+    units = _split_unit(text)
     text['image_path'] = _resolve(text['image_path'], root, columns['image_path'], where)
     _check_unique(text['image_path'], columns['image_path'], where)
     _check_nested(text['case_id'], text['patient_id'], where)
     announcements = []
     if columns['split'] not in table:
-        text['split'] = seeded_split(_split_unit(text), split_seed)
+        text['split'] = seeded_split(units, split_seed)
         counts = (f'{name} {(text["split"] == name).sum()}' for name in ('train', 'val', 'test'))
         announcements.append(
             f'{path} has no column {columns["split"]!r}: split by patient (by case or image where '
@@ -154,26 +162,24 @@ def _read_csv(path: str) -> pd.DataFrame:
     if not epath.Path(path).exists():
         raise InputError(f'{path}: no such file')
     try:
-        with epath.Path(path).open('rb') as file, warnings.catch_warnings():
-            warnings.simplefilter('error', pd.errors.ParserWarning)
-            table = pd.read_csv(
-                file,
-                dtype=object,
-                keep_default_na=False,
-                encoding='utf-8-sig',
-                index_col=False,
-                skip_blank_lines=False,
-            )
-    except pd.errors.EmptyDataError:
-        raise InputError(f'{path}: the file is empty') from None
-    except pd.errors.ParserWarning:
-        raise InputError(f'{path}: rows have more fields than the header') from None
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
+        text = io.StringIO(epath.Path(path).read_bytes().decode('utf-8-sig'), newline='')
+        rows = [[field.strip() for field in row] for row in csv.reader(text, strict=True)]
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
         reason = ' '.join(str(error).split())
-        raise InputError(f'{path}: cannot be read as CSV: {reason}') from None
-    table.columns = [str(name).strip() for name in table.columns]
-    table = table.fillna('').map(lambda value: str(value).strip())
-    table = table[(table != '').any(axis=1)]
+        raise InputError(f'{path}: cannot be read as CSV in UTF-8: {reason}') from None
+    if not any(map(any, rows)):
+        raise InputError(f'{path}: the file is empty')
+    header, *rows = rows
+    if twice := [name for name, count in collections.Counter(header).items() if name and count > 1]:
+        raise InputError(f'{path} row 1: column {twice[0]!r} is there twice')
+    for number, row in enumerate(rows, start=2):
+        if any(row[len(header) :]):
+            raise InputError(
+                f'{path} row {number}: {len(row)} fields, but the header has {len(header)}'
+            )
+        row[:] = (row + [''] * len(header))[: len(header)]
+    table = pd.DataFrame(rows, columns=header, dtype=object)
+    table = table.loc[(table != '').any(axis=1), [name != '' for name in header]]
     if not len(table):
         raise InputError(f'{path}: a header and no rows')
     return table
@@ -194,9 +200,12 @@ def _resolve(paths: np.ndarray, root: str, column: str, where: Callable[[int], s
     for row, value in enumerate(paths):
         if not value:
             raise InputError(f'{where(row)}: column {column!r} is empty')
-        if '://' in value or os.path.isabs(value):
+        inside = os.path.normpath(value)
+        if '://' in value:
             resolved.append(value)
-        elif (inside := os.path.normpath(value)).startswith('..'):
+        elif os.path.isabs(value):
+            resolved.append(inside)
+        elif Path(inside).parts[:1] == ('..',):
             raise InputError(
                 f'{where(row)}: {column} {value!r} climbs out of {root} '
                 '(use an absolute path or --config.dataset.image_root)'

@@ -31,7 +31,7 @@ def render(label: str, seed: int, case: int, image: int, size: int) -> UInt8[np.
     picture = _illumination(picture, rng, x, y)
     shape = (size, SUPERSAMPLING, size, SUPERSAMPLING, 3)
     picture = picture.reshape(shape).mean(axis=(1, 3))
-    picture += rng.normal(0, rng.uniform(0.01, 0.05), picture.shape)
+    picture += rng.normal(0, rng.uniform(0.01, 0.04), picture.shape)
     return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
@@ -44,7 +44,6 @@ class Lesion:
     colour: Float[np.ndarray, ' 3']
     size: float
     elongation: float
-    polarity: float
 
 
 def _draw_lesion(label: str, rng: Random) -> Lesion:
@@ -54,10 +53,9 @@ def _draw_lesion(label: str, rng: Random) -> Lesion:
     return Lesion(
         structure=structure(rng),
         outline=outline(rng),
-        colour=rng.uniform(0.4, 0.65) * (0.65 + 0.35 * hue),
+        colour=rng.uniform(0.4, 0.6) * (np.array([0.95, 0.75, 0.7]) + 0.1 * hue),
         size=rng.uniform(0.85, 1.15),
         elongation=rng.uniform(1.0, 1.3),
-        polarity=rng.choice([-1.0, 1.0]),
     )
 
 
@@ -204,7 +202,7 @@ def _paint_lesion(picture: Picture, lesion: Lesion, rng: Random, x: Plane, y: Pl
     structure = lesion.structure(x, y)
     structure = structure - np.average(structure, weights=inside)
     structure /= np.sqrt(np.average(structure**2, weights=inside))
-    contrast = rng.uniform(0.22, 0.38) * lesion.polarity
+    contrast = -rng.uniform(0.28, 0.45)
     colour = lesion.colour * (1 + contrast * np.clip(structure, -2, 2))[..., None]
     cover = (rng.uniform(0.75, 0.95) * inside)[..., None]
     return picture * (1 - cover) + colour * cover
@@ -212,7 +210,7 @@ def _paint_lesion(picture: Picture, lesion: Lesion, rng: Random, x: Plane, y: Pl
 
 def _distractors(picture: Picture, rng: Random, x: Plane, y: Plane) -> Picture:
     """Hairs, and sometimes the ticks of a ruler along a side."""
-    for _ in range(rng.integers(0, 5)):
+    for _ in range(rng.integers(0, 4)):
         angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.9, 0.9)
         along, across = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
         distance = np.abs(across - offset - rng.uniform(-0.5, 0.5) * along**2)
@@ -228,7 +226,7 @@ def _distractors(picture: Picture, rng: Random, x: Plane, y: Plane) -> Picture:
 
 def _illumination(picture: Picture, rng: Random, x: Plane, y: Plane) -> Picture:
     """Exposure, colour cast, a gradient across the picture, and vignetting."""
-    gain = rng.uniform(0.7, 1.25) * np.exp(rng.normal(0, 0.16, 3))
+    gain = rng.uniform(0.7, 1.25) * np.exp(rng.normal(0, 0.2, 3))
     slope = 1 + rng.uniform(-0.3, 0.3) * x + rng.uniform(-0.3, 0.3) * y
     vignette = 1 - rng.uniform(0, 0.35) * (x**2 + y**2)
     return np.clip(picture * gain * (slope * vignette)[..., None], 0, 1)

@@ -132,7 +132,24 @@ def _crop(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _name_culprit(table: ImageTable, sampler: Sampler, steps: range, part: slice) -> None:
-    """Decodes the images of a batch that failed one by one; raises at the one that does not."""
+    """Decodes the images of a batch that failed one by one; raises at the one that does not.
+
+    Pillow's words come first; TensorFlow is stricter, for example about a PNG without its end.
+    """
+    manifest = table.manifest
     for step in steps:
-        for row in np.unique(sampler.batch(step)[part].images):
-            decode(table.manifest, int(row), table.channels)
+        for row in np.unique(sampler.batch(step)[part].images).tolist():
+            decode(manifest, row, table.channels)
+            path = manifest.image_path[row]
+            try:
+                _decode(
+                    tf.io.read_file(path),
+                    tf.constant(bool(table.jpeg[row])),
+                    tf.constant(1, tf.int64),
+                    table.channels,
+                )
+            except tf.errors.OpError as error:
+                reason = ' '.join(error.message.split())
+                raise InputError(
+                    f'{manifest.where(row)}: {path}: does not decode: {reason}'
+                ) from None

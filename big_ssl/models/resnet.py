@@ -51,14 +51,11 @@ class ResNet(nn.Module):
   def __call__(self, images: Float[Array, 'n h w c'], train: bool) -> Float[Array, 'n features']:
     """Maps images to the mean over the last feature map, float32 [n, feature_size]."""
     channels = _stem_channels(self.width)
-    x = images.astype(self.dtype)
+    kernel, stride = (7, 2) if self.stem == 'standard' else (3, 1)
+    x = _conv(channels, kernel, stride, self.padding, self.dtype, 'conv_stem')(images)
+    x = nn.relu(_norm(train, self.dtype, 'bn_stem')(x))
     if self.stem == 'standard':
-      x = _conv(channels, 7, 2, self.padding, self.dtype, 'conv_stem')(x)
-      x = nn.relu(_norm(train, self.dtype, 'bn_stem')(x))
       x = max_pool(x, self.padding)
-    else:
-      x = _conv(channels, 3, 1, self.padding, self.dtype, 'conv_stem')(x)
-      x = nn.relu(_norm(train, self.dtype, 'bn_stem')(x))
     for index, blocks in enumerate(STAGE_SIZES[self.depth]):
       x = Stage(
         block=BottleneckBlock if self.depth in BOTTLENECK_DEPTHS else BasicBlock,

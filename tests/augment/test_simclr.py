@@ -105,6 +105,18 @@ def test_frequencies(changes, happened, probability):
     assert count <= stats.binom.ppf(1 - 1e-4, 3000, probability)
 
 
+def test_operations_are_drawn_independently():
+    images = pictures(1500, side=20)
+    half = dict.fromkeys(
+        ['jitter_probability', 'grey_probability', 'flip_horizontal', 'flip_vertical'], 0.5
+    )
+    views = np.asarray(run(images, jnp.arange(1500), KEY, STEP, only(**half)))
+    scaled = np.asarray(run(images, jnp.arange(1500), KEY, STEP, NOTHING))
+    untouched = (views == scaled).all((2, 3, 4)).sum()
+    low, high = stats.binom.ppf([1e-4, 1 - 1e-4], 3000, 0.5**4)
+    assert low <= untouched <= high
+
+
 def test_rotation_angles_are_uniform_up_to_the_limit():
     ramp = np.broadcast_to(np.arange(41, dtype=np.uint8)[:, None] * 4, (41, 41))
     images = np.broadcast_to(ramp[None, None, ..., None], (400, 2, 41, 41, 1))

@@ -1,0 +1,162 @@
+"""What the reports show: figures, curves and pictures of a run, section by section."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, roc_curve
+
+from big_ssl.data.labels import Task
+from big_ssl.evaluation import calibration
+from big_ssl.report import pictures
+from big_ssl.report.page import Picture, Section, Table
+from big_ssl.tasks.scores import Scores
+
+PRETRAINING_CURVES = {
+    'loss': 'NT-Xent loss (nats)',
+    'contrastive_top1': 'positive beats all negatives',
+    'learning_rate': 'learning rate',
+    'knn_top1': 'kNN top-1 accuracy',
+    'knn_balanced_accuracy': 'kNN balanced accuracy',
+    'alignment': 'alignment (lower: closer)',
+    'uniformity': 'uniformity (lower: wider)',
+    'effective_rank': 'effective rank',
+}
+FINETUNING_CURVES = {
+    'loss': 'cross-entropy (nats)',
+    'learning_rate': 'learning rate',
+    'top1': 'top-1 accuracy',
+    'balanced_accuracy': 'balanced accuracy',
+    'auc_macro': 'macro AUC',
+}
+HEADLINES = ('top1', 'top3', 'balanced_accuracy', 'auc_macro')
+BY_CLASS = {
+    'auc': 'AUC',
+    'sensitivity_at_val_threshold': 'sensitivity',
+    'specificity_at_val_threshold': 'specificity',
+}
+SYNTHETIC = (
+    'All images are SYNTHETIC (the embedded phantom set): no figure here says anything about '
+    'patients.'
+)
+
+
+def pretraining(
+    records: Sequence[Mapping[str, Any]], pairs: bytes, seen: Mapping[str, Any]
+) -> list[Section]:
+    """Sections on a contrastive run.
+
+    Args:
+      records: lines of `metrics.jsonl`.
+      pairs: PNG of the first positive pairs.
+      seen: what was trained on.
+    """
+    monitored = [record for record in records if record['split'] == 'val']
+    start, end = monitored[0], monitored[-1]
+    rows = [[key, start.get(key, np.nan), end[key]] for key in end if key not in ('step', 'split')]
+    curves = Picture('By training step', pictures.curves(records, PRETRAINING_CURVES))
+    return [
+        _training_data(seen),
+        Section(
+            'Positive pairs',
+            'Views of the first batch exactly as the network first saw them, one example a row.',
+            pictures=[Picture('Pairs', pairs)],
+        ),
+        Section(
+            'Course',
+            'kNN accuracy: bank train, queries val. Alignment and uniformity (Wang & Isola 2020) '
+            'are of one batch of pairs, the effective rank (Roy & Vetterli 2007) of its features: '
+            'uniformity near 0 or a rank near 1 is a collapse.',
+            [Table('Before and after', ['figure', 'at the start', 'at the end'], rows)],
+            [curves],
+        ),
+    ]
+
+
+def evaluation(
+    records: Sequence[Mapping[str, Any]],
+    scored: Sequence[Scores],
+    task: Task,
+    result: Mapping[str, Any],
+) -> list[Section]:
+    """Sections on a classifier.
+
+    Args:
+      records: lines of `metrics.jsonl`, none where nothing was trained.
+      scored: each judged split.
+      task: its classes.
+      result: figures as in `result.json`.
+    """
+    sections = [_training_data(result), _overview(result, scored)]
+    sections += [_split(scores, task, result) for scores in scored]
+    if records:
+        course = Picture('By training step', pictures.curves(records, FINETUNING_CURVES))
+        sections.append(Section('Course of training', pictures=[course]))
+    return sections
+
+
+def _training_data(result: Mapping[str, Any]) -> Section:
+    facts = {
+        name.removeprefix('trained_on/'): str(value)
+        for name, value in result.items()
+        if name.startswith('trained_on/')
+    }
+    notice = SYNTHETIC if result.get('trained_on/synthetic') else ''
+    return Section(
+        'What was trained on', notice, [Table('Training data', ['', ''], [*facts.items()])]
+    )
+
+
+def _overview(result: Mapping[str, Any], scored: Sequence[Scores]) -> Section:
+    rows, whiskers = [], []
+    for scores in scored:
+        for metric in HEADLINES:
+            name = f'{scores.split}/{metric}'
+            if name in result:
+                value, low, high = _interval(result, name)
+                rows.append([scores.split, metric, value, low, high, result[f'{name}/n']])
+                whiskers.append((f'{metric}, {scores.split}', value, low, high))
+    return Section(
+        'Figures',
+        'Image scores are averaged to cases. Intervals: 95%, bootstrap over patients (over cases '
+        'where no patient is known).',
+        [Table('By split', ['split', 'metric', 'value', 'low', 'high', 'cases'], rows)],
+        [Picture('95% intervals', pictures.intervals(whiskers, 'value'))],
+    )
+
+
+def _split(scores: Scores, task: Task, result: Mapping[str, Any]) -> Section:
+    targets = scores.targets if task.multilabel else np.eye(len(task.classes))[scores.targets]
+    rows, lines = [], {}
+    for name, target, score in zip(task.classes, targets.T, scores.probabilities.T):
+        metrics = [f'{scores.split}/{metric}/{name}' for metric in BY_CLASS]
+        if metrics[0] in result:
+            lines[name] = roc_curve(target, score)[:2]
+            rows.append([name, int(target.sum()), *(_written(result, each) for each in metrics)])
+    shown = [Picture('ROC, each class against the rest', pictures.roc(lines))]
+    if not task.multilabel:
+        classes, predicted = np.arange(len(task.classes)), scores.probabilities.argmax(axis=1)
+        matrix = confusion_matrix(scores.targets, predicted, labels=classes)
+        curve = calibration.reliability(scores.targets, scores.probabilities)
+        drawn = pictures.reliability(curve.confidence, curve.accuracy, curve.count)
+        shown += [
+            Picture('Confusion', pictures.confusion(matrix, task.classes)),
+            Picture('Reliability', drawn),
+        ]
+    return Section(
+        f'Split {scores.split}',
+        'Sensitivity and specificity at the threshold that gives 90% specificity on validation.',
+        [Table('By class', ['class', 'positives', *BY_CLASS.values()], rows)],
+        shown,
+    )
+
+
+def _interval(result: Mapping[str, Any], name: str) -> tuple[float, float, float]:
+    return result[name], result.get(f'{name}/low', np.nan), result.get(f'{name}/high', np.nan)
+
+
+def _written(result: Mapping[str, Any], name: str) -> str:
+    if name not in result:
+        return '–'
+    value, low, high = _interval(result, name)
+    return f'{value:.3f}' + ('' if np.isnan(low) else f' [{low:.3f}, {high:.3f}]')
