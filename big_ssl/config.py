@@ -1,7 +1,7 @@
 """The settings every run has, their defaults, and the rules that hold between them.
 
-A file in `configs/` starts from `defaults()` and changes what its experiment needs. The dictionary is
-locked: a key that is not below does not exist.
+A file in `configs/` starts from `defaults()` and changes what its experiment needs. The dictionary
+is locked: a key that is not below does not exist.
 """
 
 import difflib
@@ -110,11 +110,11 @@ def defaults() -> ConfigDict:
 
 def keys(config: ConfigDict, prefix: str = '') -> list[str]:
     """Dotted names of all leaves."""
-    names = []
+    found: list[str] = []
     for key, value in config.items():
         nested = isinstance(value, ConfigDict)
-        names += keys(value, f'{prefix}{key}.') if nested else [prefix + key]
-    return names
+        found += keys(value, f'{prefix}{key}.') if nested else [prefix + key]
+    return found
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""`make demo`: MICLe on the embedded synthetic set, fine-tuned with few labels, against no pre-training."""
+"""`make demo`: MICLe on the embedded synthetic set, then few labels, against no pre-training."""
 
 import json
 import subprocess

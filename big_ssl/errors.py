@@ -10,4 +10,4 @@ class Diverged(Exception):
 
 
 class Preempted(Exception):
-    """The process was asked to stop and has saved its state (exit 75); run the same command again."""
+    """The process was asked to stop and has saved (exit 75); run the same command again."""

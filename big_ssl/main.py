@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 the input is wrong; 3 training diverged; 75 stopped after 
 command again.
 """
 
+import importlib
 import logging
 import os
 import sys
@@ -66,12 +67,7 @@ def run(config: ConfigDict, workdir: str) -> None:
     if (folder / workdir_lib.RESULT).exists():
         log.info('already done: %s', folder / workdir_lib.RESULT)
         return
-    if config.task == 'contrastive':
-        from big_ssl.tasks import contrastive as task
-    elif config.task == 'supervised':
-        from big_ssl.tasks import supervised as task
-    else:
-        from big_ssl.tasks import evaluate as task
+    task = importlib.import_module(f'big_ssl.tasks.{config.task}')
     task.run(config, folder)
     log.info('done: %s and %s', folder / workdir_lib.RESULT, folder / 'report.html')
 
@@ -106,7 +102,7 @@ def _help() -> str:
             __doc__ or '',
             f'For example: {EXAMPLE}',
             '',
-            'Every key and its default; a config file sets its own (comments in big_ssl/config.py):',
+            'Every key and its default; config files set their own (see big_ssl/config.py):',
             *rows,
         ]
     )

@@ -3,8 +3,8 @@
     python -m big_ssl.main --config=configs/derm_finetune.py --workdir=runs/finetuned \
         --config.dataset.manifest=FILE.csv --config.init_from=runs/micle
 
-Trains on `train`, picks the checkpoint on `val`, judges `val` and each of `splits.evaluate`, joined by
-'+' (--config.splits.evaluate=test+shift_test). To judge a trained model elsewhere without training:
+Trains on `train`, picks the checkpoint on `val`, judges `val` and each of `splits.evaluate`, joined
+by '+' (--config.splits.evaluate=test+shift_test). To judge a trained model elsewhere, untrained:
 
     python -m big_ssl.main --config=configs/derm_finetune.py --workdir=runs/elsewhere \
         --config.task=evaluate --config.init_from=runs/finetuned \

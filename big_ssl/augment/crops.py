@@ -8,10 +8,6 @@ from jaxtyping import Float, Int
 
 Side = int | Int[np.ndarray, '*b']
 
-# SimCLR asks TensorFlow's op that the box covers this share of the one object, the image: it
-# narrows the published area range of 8-100% to 10-100%.
-COVERED = 0.1
-
 
 def crop_boxes(
     uniforms: Float[np.ndarray, '*b candidates 4'],
@@ -47,7 +43,7 @@ def crop_boxes(
     x = np.floor(uniforms[..., 3] * (side_x - w + 1))
 
     fits = (h <= side_y) & (w <= side_x) & (w > 0) & (h > 0)
-    fits &= (h * w >= max(area[0], COVERED) * pixels) & (h * w <= area[1] * pixels)
+    fits &= (h * w >= area[0] * pixels) & (h * w <= area[1] * pixels)
     first = fits.argmax(axis=-1)[..., None, None]
     drawn = np.take_along_axis(np.stack([y, x, h, w], axis=-1), first, axis=-2)[..., 0, :]
     fallback = _largest_box(side_y[..., 0], side_x[..., 0], aspect)

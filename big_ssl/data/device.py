@@ -1,4 +1,4 @@
-"""The second way of a training batch: all images on the device, cropped in the step (no TensorFlow).
+"""The second way of a training batch: all images on the device, cropped there (no TensorFlow).
 
 Every image is decoded once by Pillow and stored as a square uint8 array; a crop is a box in the
 stored image. Sampler, pairs and crops are those of the host's way.
@@ -27,9 +27,10 @@ def stored_images(
     needed = len(rows) * size * size * table.channels
     if needed > limit_bytes:
         raise InputError(
-            f'config: dataset.placement=device needs {needed / 2**30:.1f} GiB for {len(rows)} images '
-            f'of {size} x {size} x {table.channels}, the device has {limit_bytes / 2**30:.1f} GiB '
-            'for them; lower --config.dataset.device_size or use --config.dataset.placement=host'
+            f'config: dataset.placement=device needs {needed / 2**30:.1f} GiB for {len(rows)} '
+            f'images of {size} x {size} x {table.channels}, the device has '
+            f'{limit_bytes / 2**30:.1f} GiB for them; lower --config.dataset.device_size or use '
+            '--config.dataset.placement=host'
         )
 
     def load(row: int) -> np.ndarray:
@@ -52,7 +53,7 @@ def device_batches(
     area: tuple[float, float],
     aspect: tuple[float, float],
 ) -> Iterator[tuple[Int[np.ndarray, 'b v'], Float[np.ndarray, 'b v 4']]]:
-    """Position among the stored `rows`, and box (y, x, height, width in stored pixels), of each view.
+    """Position among the stored `rows` and box (y, x, height, width, stored pixels) of each view.
 
     Args are those of `pipeline.host_batches`, and `rows`, `size` those of `stored_images`.
     """

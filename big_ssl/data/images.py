@@ -1,7 +1,7 @@
 """Image files: what their headers say, and decoding by Pillow (no TensorFlow).
 
-Accepted are JPEG and PNG with 8 bits a channel. Everything that could silently become something else
-(CMYK, 16 bits, animations, images of absurd size) is refused by file and row.
+Accepted are JPEG and PNG with 8 bits a channel. Everything that could silently become something
+else (CMYK, 16 bits, animations, images of absurd size) is refused by file and row.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ def decode(manifest: Manifest, row: int, channels: int) -> UInt8[np.ndarray, 'h 
 def evaluation_image(
     manifest: Manifest, row: int, channels: int, *, size: int, proportion: float
 ) -> UInt8[np.ndarray, 'size size c']:
-    """Centre crop of `proportion` of the shorter side, resized with Pillow's BILINEAR (antialiased).
+    """Centre crop of `proportion` of the shorter side, resized by Pillow's BILINEAR (antialiased).
 
     Raises:
       InputError: the image does not decode.

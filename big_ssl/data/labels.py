@@ -109,9 +109,10 @@ def case_label(
     for i, (row, code) in enumerate(zip(rows, case.tolist())):
         known = first.setdefault(code, i)
         if manifest.label[row] != manifest.label[rows[known]]:
+            other = rows[known]
             raise InputError(
                 f'{manifest.where(row)}: label {manifest.label[row]!r}, but '
-                f'{manifest.label[rows[known]]!r} for the same case in {manifest.where(rows[known])}'
+                f'{manifest.label[other]!r} for the same case in {manifest.where(other)}'
                 '; correct it, or judge images one by one with --config.aggregate=none'
             )
     return np.array([first[code] for code in range(len(first))])

@@ -1,8 +1,8 @@
 """A table of images, one row each, read and checked before anything else happens.
 
-Columns: `image_path`, and where known `case_id`, `patient_id`, `label`, `split`. An empty field means
-"not known". Every complaint names the file, the row (as a spreadsheet counts, the header is row 1)
-and the column.
+Columns: `image_path`, and where known `case_id`, `patient_id`, `label`, `split`. An empty field
+means "not known". Every complaint names the file, the row (as a spreadsheet counts: the header is
+row 1) and the column.
 """
 
 import collections
@@ -137,7 +137,7 @@ def _split_unit(text: Mapping[str, np.ndarray]) -> np.ndarray:
 def seeded_split(
     units: np.ndarray, seed: int, shares: tuple[float, float] = (0.7, 0.1)
 ) -> np.ndarray:
-    """`train`, `val` or `test` for each unit name; equal names go together, later rows change nothing.
+    """`train`, `val` or `test` for each unit name; equal names go together, whatever is added.
 
     Args:
       units: strings [n], a patient, case or image each.

@@ -11,41 +11,41 @@ from big_ssl.models.heads import Classifier
 
 
 class ContrastiveNetwork(nn.Module):
-  """An encoder below a projection head, for pre-training."""
+    """An encoder below a projection head, for pre-training."""
 
-  encoder: nn.Module
-  projection: nn.Module
+    encoder: nn.Module
+    projection: nn.Module
 
-  def __call__(
-    self, images: Float[Array, 'n h w c'], train: bool
-  ) -> dict[str, Float[Array, 'n _']]:
-    """Returns `features` [n, features] and `z` [n, size], not normalised; both float32."""
-    features = self.features(images, train)
-    return {'features': features, 'z': self.projection(features, train)}
+    def __call__(
+        self, images: Float[Array, 'n h w c'], train: bool
+    ) -> dict[str, Float[Array, 'n _']]:
+        """Returns `features` [n, features] and `z` [n, size], not normalised; both float32."""
+        features = self.features(images, train)
+        return {'features': features, 'z': self.projection(features, train)}
 
-  def features(self, images: Float[Array, 'n h w c'], train: bool) -> Float[Array, 'n features']:
-    return self.encoder(images, train)
+    def features(self, images: Float[Array, 'n h w c'], train: bool) -> Float[Array, 'n features']:
+        return self.encoder(images, train)
 
 
 class ClassifierNetwork(nn.Module):
-  """An encoder below a classifier, for fine-tuning and prediction."""
+    """An encoder below a classifier, for fine-tuning and prediction."""
 
-  encoder: nn.Module
-  classes: int
+    encoder: nn.Module
+    classes: int
 
-  def setup(self):
-    self.classifier = Classifier(self.classes)
+    def setup(self):
+        self.classifier = Classifier(self.classes)
 
-  def __call__(
-    self, images: Float[Array, 'n h w c'], train: bool
-  ) -> dict[str, Float[Array, 'n _']]:
-    """Returns `features` [n, features] and `logits` [n, classes]; both float32."""
-    features = self.features(images, train)
-    return {'features': features, 'logits': self.classify(features)}
+    def __call__(
+        self, images: Float[Array, 'n h w c'], train: bool
+    ) -> dict[str, Float[Array, 'n _']]:
+        """Returns `features` [n, features] and `logits` [n, classes]; both float32."""
+        features = self.features(images, train)
+        return {'features': features, 'logits': self.classify(features)}
 
-  def features(self, images: Float[Array, 'n h w c'], train: bool) -> Float[Array, 'n features']:
-    return self.encoder(images, train)
+    def features(self, images: Float[Array, 'n h w c'], train: bool) -> Float[Array, 'n features']:
+        return self.encoder(images, train)
 
-  def classify(self, features: Float[Array, 'n features']) -> Float[Array, 'n classes']:
-    """Logits of features, of one image or of a whole case."""
-    return self.classifier(features)
+    def classify(self, features: Float[Array, 'n features']) -> Float[Array, 'n classes']:
+        """Logits of features, of one image or of a whole case."""
+        return self.classifier(features)

@@ -3,10 +3,8 @@
 What one step computes is `make_step`; everything else gets it running.
 """
 
-import dataclasses
 import functools
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,22 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
-from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl.augment.simclr import to_float
-from big_ssl.data import cases, feed, labels, permutation, source
-from big_ssl.data.images import ImageTable
+from big_ssl.data import cases, feed, source
 from big_ssl.data.manifest import Manifest
 from big_ssl.data.sampler import Indices, Sampler
 from big_ssl.errors import InputError
-from big_ssl.evaluation import collapse, knn
 from big_ssl.losses.ntxent import nt_xent
 from big_ssl.models.heads import ProjectionHead
 from big_ssl.models.networks import ContrastiveNetwork
 from big_ssl.report import pictures
-from big_ssl.tasks import build, outputs, predict
+from big_ssl.tasks import build, monitor, outputs
 from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
@@ -60,110 +54,6 @@ def make_step(
         return loss, (metrics, updates['batch_stats'])
 
     return build.make_update(loss_fn, optimizer, schedule, mesh)
-
-
-@dataclasses.dataclass(frozen=True)
-class Labelled:
-    """Rows of the manifest with their class numbers, of `count` classes."""
-
-    rows: Int[np.ndarray, ' n']
-    classes: Int[np.ndarray, ' n']
-    count: int
-
-
-def make_monitor(
-    config: ConfigDict,
-    network: ContrastiveNetwork,
-    table: ImageTable,
-    pairs: feed.Batch,
-    bank: Labelled | None,
-    query: Labelled | None,
-    mesh: Mesh,
-) -> Callable[[TrainState], loop.Metrics]:
-    """Figures that show whether pre-training learns or collapses.
-
-    Args:
-      pairs: a batch of training, for alignment and uniformity of its views.
-      bank, query: labelled images of train and val for the kNN accuracy; None skips it.
-    """
-    whole = mesh_lib.replicated(mesh)
-
-    def outputs(state: TrainState, images: jax.Array) -> dict[str, jax.Array]:
-        variables = {'params': state.params, 'batch_stats': state.batch_stats}
-        return network.apply(variables, images, train=False)
-
-    @functools.partial(jax.jit, out_shardings=whole)
-    def embed_pairs(state: TrainState, batch: feed.Batch) -> dict[str, jax.Array]:
-        images = feed.augmented(config, batch, jnp.zeros((), jnp.int32))
-        out = outputs(state, images.reshape(-1, *images.shape[2:]))
-        return {name: value.reshape(*images.shape[:2], -1) for name, value in out.items()}
-
-    @functools.partial(jax.jit, out_shardings=whole)
-    def embed(state: TrainState, images: jax.Array) -> jax.Array:
-        return outputs(state, to_float(images))['features']
-
-    def features(state: TrainState, rows: np.ndarray) -> np.ndarray:
-        def forward(images: jax.Array) -> dict[str, jax.Array]:
-            return {'features': embed(state, images)}
-
-        return predict.over_images(config, table, rows, forward, mesh)['features']
-
-    def monitor(state: TrainState) -> loop.Metrics:
-        paired = mesh_lib.fetch(embed_pairs(state, pairs))
-        figures = {
-            'alignment': collapse.alignment(paired['z'][:, :2]),
-            'uniformity': collapse.uniformity(paired['z'][:, 0]),
-            'effective_rank': collapse.effective_rank(paired['features'][:, 0]),
-        }
-        if bank is not None and query is not None:
-            accuracy = knn.knn_accuracy(
-                features(state, bank.rows),
-                bank.classes,
-                features(state, query.rows),
-                query.classes,
-                bank.count,
-                k=config.monitor.knn_k,
-            )
-            figures |= {f'knn_{name}': value for name, value in accuracy.items()}
-        return figures
-
-    return monitor
-
-
-def bank_and_query(
-    config: ConfigDict, manifest: Manifest
-) -> tuple[Labelled, Labelled] | tuple[None, None]:
-    """Train and val for the kNN monitor, never test; a line says so where there are no labels."""
-    if config.labels.kind == 'multi':
-        log.info('kNN monitor skipped: it needs one label an image')
-        return None, None
-    if not source.has_split(manifest, config.splits.val):
-        log.info('kNN monitor skipped: no rows in split %s', config.splits.val)
-        return None, None
-    rows = [
-        labels.labelled(manifest, manifest.rows(config_lib.names(joined)))
-        for joined in (config.splits.train, config.splits.val)
-    ]
-    seen = set(manifest.label[rows[0]].tolist())
-    rows[1] = rows[1][[label in seen for label in manifest.label[rows[1]]]]
-    if len(seen) < 2 or not len(rows[1]):
-        log.info(
-            'kNN monitor skipped: no labels in %s and %s', config.splits.train, config.splits.val
-        )
-        return None, None
-    task = labels.find_task(manifest, rows[0], 'single')
-    bank, query = (
-        Labelled(some, labels.encode(manifest, some, task), len(task.classes))
-        for some in (_at_most(part, config.monitor.max_images, config.seed) for part in rows)
-    )
-    return bank, query
-
-
-def _at_most(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """A seeded choice of `limit` rows, or all of them."""
-    if len(rows) <= limit:
-        return rows
-    return np.sort(rows[permutation.permute(np.arange(limit), len(rows), seed)])
 
 
 def save_pairs(
@@ -199,7 +89,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     mesh, should_stop = mesh_lib.make_mesh(), StopRequest()
     manifest = source.open_manifest(config)
     rows = manifest.rows(config_lib.names(config.splits.train))
-    bank, query = bank_and_query(config, manifest)
+    bank, query = monitor.bank_and_query(config, manifest)
     table = source.open_images(config, manifest, rows, *([query.rows] if query else []))
     sampler = Sampler(
         make_units(config, manifest, rows), config.seed, config.batch_size, config.views
@@ -240,7 +130,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         checkpoints=checkpoints,
         about=about,
         writer=MetricsWriter(workdir, int(state.step)),
-        monitor=make_monitor(config, network, table, first, bank, query, mesh),
+        monitor=monitor.make_monitor(config, network, table, first, bank, query, mesh),
         score=None,
         should_stop=should_stop,
         what='pre-training',

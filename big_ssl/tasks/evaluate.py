@@ -44,9 +44,9 @@ def make_forward(network: ClassifierNetwork, multilabel: bool, mesh: Mesh) -> Ca
     @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
     def forward(params: Any, batch_stats: Any, images: jax.Array) -> dict[str, jax.Array]:
         variables = {'params': params, 'batch_stats': batch_stats}
-        logits = network.apply(variables, to_float(images), train=False)['logits']
+        out: Any = network.apply(variables, to_float(images), train=False)
         to_probability = jax.nn.sigmoid if multilabel else jax.nn.softmax
-        return {'probabilities': to_probability(logits)}
+        return {'probabilities': to_probability(out['logits'])}
 
     return forward
 

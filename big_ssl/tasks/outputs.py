@@ -83,9 +83,13 @@ def predictions(manifest: Manifest, scores: Scores, task: Task) -> pd.DataFrame:
     columns = {'split': scores.split} | ids | dict(zip(task.classes, scores.probabilities.T))
     ours = pd.DataFrame(columns)
     by_case = manifest.further.iloc[scores.rows].groupby(scores.case, sort=True)
-    further = by_case.agg(lambda column: '|'.join(dict.fromkeys(column)))
+    further = by_case.agg(_distinct)
     clashes = {name: f'manifest_{name}' for name in further.columns if name in ours.columns}
     return pd.concat([ours, further.rename(columns=clashes).reset_index(drop=True)], axis=1)
+
+
+def _distinct(column: pd.Series) -> str:
+    return '|'.join(dict.fromkeys(column.tolist()))
 
 
 def _write_result(workdir: epath.Path, result: Mapping[str, Any]) -> None:

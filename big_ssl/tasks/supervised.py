@@ -62,7 +62,7 @@ def make_step(
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
-    """Fine-tunes, resuming where the workdir left off, and evaluates on val and `splits.evaluate`."""
+    """Fine-tunes, resuming where the workdir left off, and evaluates val and `splits.evaluate`."""
     mesh, should_stop = mesh_lib.make_mesh(), StopRequest()
     manifest = source.open_manifest(config)
     everything = labels.labelled(manifest, manifest.rows(config_lib.names(config.splits.train)))

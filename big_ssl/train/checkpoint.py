@@ -135,8 +135,6 @@ def _checksums(tree: Any) -> dict[str, int]:
         return np.ascontiguousarray(mesh_lib.fetch(leaf) if isinstance(leaf, jax.Array) else leaf)
 
     return {
-        jax.tree_util.keystr(path, simple=True, separator='/'): zlib.crc32(
-            data(leaf).reshape(-1).view(np.uint8)
-        )
+        jax.tree_util.keystr(path, simple=True, separator='/'): zlib.crc32(data(leaf).data)
         for path, leaf in leaves
     }

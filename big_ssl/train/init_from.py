@@ -88,7 +88,7 @@ def apply(state: TrainState, source: Source, parts: tuple[str, ...]) -> TrainSta
                     tree[part],
                     source.weights[name][part],
                 )
-    return state.replace(**trees)
+    return dataclasses.replace(state, params=trees['params'], batch_stats=trees['batch_stats'])
 
 
 def _get(config: ConfigDict, dotted: str) -> Any:

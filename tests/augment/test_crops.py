@@ -39,7 +39,7 @@ def test_law_is_that_of_simclrs_tensorflow_op(height, width):
             [height, width, 3],
             whole,
             seed=(i, 5),
-            min_object_covered=0.1,
+            min_object_covered=0.0,
             aspect_ratio_range=(3 / 4, 4 / 3),
             area_range=(0.08, 1.0),
             max_attempts=100,

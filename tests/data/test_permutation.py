@@ -123,7 +123,9 @@ def test_every_word_counts(changed):
 
 
 def test_order_and_number_of_words_count():
-    assert len({int(bits(*words)[0]) for words in ((1, 2), (2, 1), (1, 2, 0), (0, 1, 2), (1,))}) == 5
+    assert (
+        len({int(bits(*words)[0]) for words in ((1, 2), (2, 1), (1, 2, 0), (0, 1, 2), (1,))}) == 5
+    )
 
 
 def test_one_flipped_bit_flips_half_of_them():

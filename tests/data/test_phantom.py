@@ -3,7 +3,6 @@ import concurrent.futures
 import csv
 import hashlib
 import multiprocessing
-import os
 
 import numpy as np
 import pytest
@@ -130,7 +129,7 @@ def test_nothing_is_overwritten_and_nothing_half_done_is_left(tmp_path, monkeypa
     (tmp_path / 'mine' / 'notes.txt').write_text('keep')
     with pytest.raises(FileExistsError):
         make_phantom(tmp_path / 'mine', cases=20, size=16)
-    assert os.listdir(tmp_path) == ['mine'] and os.listdir(tmp_path / 'mine') == ['notes.txt']
+    assert [p.name for p in tmp_path.rglob('*')] == ['mine', 'notes.txt']
 
     def full_disk(*_):
         raise OSError('no space left')
@@ -138,7 +137,7 @@ def test_nothing_is_overwritten_and_nothing_half_done_is_left(tmp_path, monkeypa
     monkeypatch.setattr(Image.Image, 'save', full_disk)
     with pytest.raises(OSError, match='no space left'):
         make_phantom(tmp_path / 'new', cases=20, size=16)
-    assert os.listdir(tmp_path) == ['mine']
+    assert [p.name for p in tmp_path.iterdir()] == ['mine']
 
 
 def test_cache_is_written_once(tmp_path, monkeypatch):
@@ -157,7 +156,7 @@ def test_processes_that_ask_at_once_get_one_whole_set(tmp_path):
     with concurrent.futures.ProcessPoolExecutor(3, mp_context=context) as pool:
         paths = list(pool.map(_ask, [tmp_path] * 3))
     assert len(set(paths)) == 1
-    assert len(os.listdir(tmp_path)) == 1
+    assert len(list(tmp_path.iterdir())) == 1
     expected = make_phantom(tmp_path / 'expected', cases=20, size=16)
     assert digest(paths[0].parent) == digest(expected.parent)
 
