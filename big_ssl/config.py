@@ -45,6 +45,7 @@ def defaults() -> ConfigDict:
 
     config.labels = ConfigDict()
     config.labels.kind = 'single'  # single: one class a case | multi: any number, joined by '|'
+    config.labels.negative = ''  # multi: the label that means none of the classes
     config.label_fraction = 1.0  # of the training patients (cases where no patient is known)
     config.label_seed = 0  # which draw of them
 

@@ -7,5 +7,20 @@ DEVICES = '--xla_force_host_platform_device_count=8'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {DEVICES}'
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from tests import runs  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(scope='session')
+def compile_cache(tmp_path_factory) -> str:
+    """Where started programs find what others compiled; loaded, it computes the same bits."""
+    return str(tmp_path_factory.mktemp('compiled'))
+
+
+@pytest.fixture(scope='session')
+def tiny_manifest(tmp_path_factory) -> str:
+    """40 cases of one or two 24-pixel images, two classes, three splits."""
+    return runs.tiny_images(tmp_path_factory.mktemp('images'))

@@ -50,7 +50,7 @@ def read_headers(manifest: Manifest, rows: Int[np.ndarray, ' k'], channels: int)
 
     def header(row: int) -> tuple[int, int, bool]:
         with _opened(manifest, row) as image:
-            return image.height, image.width, image.format == 'JPEG'
+            return image.height, image.width, image.format != 'PNG'
 
     sizes = np.zeros((len(manifest), 2), np.int64)
     jpeg = np.zeros(len(manifest), bool)
@@ -114,7 +114,7 @@ def _opened(manifest: Manifest, row: int) -> Image.Image:
         f'{image.mode} pixels; convert it to 8-bit grey or RGB'
         if image.mode not in MODES
         else f'{frames} frames; save it as one still image'
-        if frames > 1
+        if frames > 1 and image.format != 'MPO'  # a phone's JPEG with its preview
         else '16 bits a channel; convert it to 8-bit grey or RGB'
         if ';16' in str(image.tile)
         else ''

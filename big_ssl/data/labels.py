@@ -20,28 +20,37 @@ class Task:
     Attributes:
       classes: names, in the order of the scores.
       multilabel: any number of classes at once, else exactly one.
+      negative: of a multi-label task, the label that means none of the classes ("No Finding").
     """
 
     classes: tuple[str, ...]
     multilabel: bool
+    negative: str = ''
 
 
-def find_task(manifest: Manifest, rows: Int[np.ndarray, ' n'], kind: str) -> Task:
+def find_task(
+    manifest: Manifest, rows: Int[np.ndarray, ' n'], kind: str, negative: str = ''
+) -> Task:
     """The classes that occur among `rows`, sorted by name.
+
+    Args:
+      kind: 'single' or 'multi'.
+      negative: see `Task`.
 
     Raises:
       InputError: fewer classes than there is something to tell apart.
     """
     multilabel = kind == 'multi'
-    names = {name for row in rows for name in _names(manifest.label[row], multilabel)}
+    found = {name for row in rows for name in _names(manifest.label[row], multilabel)}
+    names = found - {negative} if multilabel else found
     least = 1 if multilabel else 2
     if len(names) < least:
-        found = ', '.join(sorted(names)) or 'none'
+        listed = ', '.join(sorted(names)) or 'none'
         raise InputError(
             f'{manifest.path}: the training labels have {len(names)} class(es) '
-            f'({found}), at least {least} are needed'
+            f'({listed}), at least {least} are needed'
         )
-    return Task(classes=tuple(sorted(names)), multilabel=multilabel)
+    return Task(tuple(sorted(names)), multilabel, negative)
 
 
 def labelled(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> Int[np.ndarray, ' m']:
@@ -61,6 +70,8 @@ def encode(
     targets = np.zeros((len(rows), len(task.classes)), np.float32)
     for i, row in enumerate(rows):
         for name in _names(manifest.label[row], task.multilabel):
+            if task.multilabel and name == task.negative:
+                continue
             if name not in number:
                 raise InputError(
                     f'{manifest.where(row)}: label {name!r} does not occur in the training labels '
@@ -108,8 +119,8 @@ def case_label(
     first: dict[int, int] = {}
     for i, (row, code) in enumerate(zip(rows, case.tolist())):
         known = first.setdefault(code, i)
-        if manifest.label[row] != manifest.label[rows[known]]:
-            other = rows[known]
+        other = rows[known]
+        if {*_names(manifest.label[row], True)} != {*_names(manifest.label[other], True)}:
             raise InputError(
                 f'{manifest.where(row)}: label {manifest.label[row]!r}, but '
                 f'{manifest.label[other]!r} for the same case in {manifest.where(other)}'

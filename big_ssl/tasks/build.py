@@ -123,10 +123,13 @@ def start(
     Raises:
       InputError: the data are not those that the run began with, or `init_from` does not fit.
     """
+    step = checkpoints.latest()
+    source = init_from.load(config.init_from) if config.init_from and step is None else None
+    if source is not None:
+        init_from.check_settings(source, config, init_from.ENCODER_KEYS)
     state = initial_state(
         network, optimizer, image_size=config.image_size, seed=config.seed, mesh=mesh
     )
-    step = checkpoints.latest()
     if step is not None:
         if checkpoints.about(step)['data'] != about['data']:
             raise InputError(
@@ -138,12 +141,19 @@ def start(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
         )
         return checkpoints.restore(step, target)
-    if config.init_from:
-        source = init_from.load(config.init_from)
-        init_from.check_settings(source, config, init_from.ENCODER_KEYS)
+    if source is not None:
         state = init_from.apply(state, source, parts)
     return state
 
 
-def count_parameters(state: TrainState) -> int:
-    return sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
+def log_size(state: TrainState, plan: Plan, *, images: int, epoch: int) -> None:
+    """A line on how much there is to do."""
+    parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
+    log.info(
+        '%d images, %d examples an epoch, %d steps of %d, %.1fM parameters',
+        images,
+        epoch,
+        plan.total,
+        plan.images_per_step,
+        parameters / 1e6,
+    )

@@ -91,9 +91,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     rows = manifest.rows(config_lib.names(config.splits.train))
     bank, query = monitor.bank_and_query(config, manifest)
     table = source.open_images(config, manifest, rows, *([query.rows] if query else []))
-    sampler = Sampler(
-        make_units(config, manifest, rows), config.seed, config.batch_size, config.views
-    )
+    units = make_units(config, manifest, rows)
+    sampler = Sampler(units, config.seed, config.batch_size, config.views)
+    training = feed.Feed(config, table, sampler, mesh, whole=functools.partial(groups, config))
     plan = build.make_plan(config, sampler.epoch)
     schedule = build.make_schedule(config, plan, sampler.epoch)
     head = ProjectionHead(config.model.projection_layers, config.model.projection_size)
@@ -101,24 +101,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     optimizer = build.make_optimizer(config, schedule)
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     about = {'config': config.to_dict(), 'data': manifest.fingerprint()}
-    state = build.start(
-        config, network, optimizer, checkpoints, about, mesh, parts=('encoder', 'projection')
-    )
-    log.info(
-        '%d images, %d examples an epoch, %d steps of %d, %.1fM parameters',
-        len(rows),
-        sampler.epoch,
-        plan.total,
-        config.batch_size,
-        build.count_parameters(state) / 1e6,
-    )
-
-    def groups(indices: Indices) -> feed.Batch:
-        masked = config.mask_same_patient
-        codes = indices.groups if masked else np.arange(config.batch_size)
-        return {'groups': codes.astype(np.int32)}
-
-    training = feed.Feed(config, table, sampler, mesh, whole=groups)
+    parts = ('encoder', 'projection')
+    state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=parts)
+    build.log_size(state, plan, images=len(rows), epoch=sampler.epoch)
     first = next(training.batches(range(1)))
     if int(state.step) == 0:
         save_pairs(config, first, sampler.batch(0).images, manifest, mesh, workdir)
@@ -135,7 +120,14 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         should_stop=should_stop,
         what='pre-training',
     )
-    outputs.write_pretraining(workdir, outputs.trained_on(config, manifest, rows, int(state.step)))
+    seen = outputs.trained_on(config, manifest, rows, int(state.step))
+    outputs.write_pretraining(workdir, seen)
+
+
+def groups(config: ConfigDict, indices: Indices) -> feed.Batch:
+    """Whose images are not each other's negatives: one patient's, or with no mask one example's."""
+    codes = indices.groups if config.mask_same_patient else np.arange(len(indices.groups))
+    return {'groups': codes.astype(np.int32)}
 
 
 def make_units(config: ConfigDict, manifest: Manifest, rows: np.ndarray) -> cases.Units:

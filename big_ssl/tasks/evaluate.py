@@ -153,10 +153,10 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     if not config.init_from:
         raise InputError('config: task=evaluate needs --config.init_from=WORKDIR of a fine-tuning')
     trained = init_from.load(config.init_from)
-    if 'classes' not in trained.about:
+    if 'task' not in trained.about:
         raise InputError(f'init_from: {config.init_from} has no classifier; fine-tune it first')
     init_from.check_settings(trained, config, SAME_AS_TRAINED)
-    task = Task(tuple(trained.about['classes']), trained.about['multilabel'])
+    task = Task(**{**trained.about['task'], 'classes': tuple(trained.about['task']['classes'])})
     manifest = source.open_manifest(config)
     splits = config_lib.names(config.splits.evaluate)
     rows = labels.labelled(manifest, manifest.rows(splits))

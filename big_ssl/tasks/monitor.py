@@ -75,7 +75,7 @@ def make_monitor(
         return predict.over_images(config, table, rows, forward, mesh)['features']
 
     def monitor(state: TrainState) -> loop.Metrics:
-        paired = mesh_lib.fetch(embed_pairs(state, pairs))
+        paired = predict.fetch_finite(embed_pairs(state, pairs))
         figures = {
             'alignment': collapse.alignment(paired['z'][:, :2]),
             'uniformity': collapse.uniformity(paired['z'][:, 0]),

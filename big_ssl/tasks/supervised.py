@@ -3,6 +3,7 @@
 Trains on single images with their case's label, every case weighted equally.
 """
 
+import dataclasses
 import functools
 import logging
 from typing import Any
@@ -16,7 +17,9 @@ from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.data import cases, feed, labels, source
+from big_ssl.data.images import ImageTable
 from big_ssl.data.labels import Task
+from big_ssl.data.manifest import Manifest
 from big_ssl.data.sampler import Indices, Sampler
 from big_ssl.errors import InputError
 from big_ssl.losses.classification import sigmoid_xent, softmax_xent
@@ -61,12 +64,29 @@ def make_step(
     return build.make_update(loss_fn, optimizer, schedule, mesh)
 
 
-def run(config: ConfigDict, workdir: epath.Path) -> None:
-    """Fine-tunes, resuming where the workdir left off, and evaluates val and `splits.evaluate`."""
-    mesh, should_stop = mesh_lib.make_mesh(), StopRequest()
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What is trained on and what is judged, checked.
+
+    Attributes:
+      rows: of the manifest, the labelled training images of `label_fraction`.
+      judged: validation, if there is one, and then each of `splits.evaluate`.
+      table: headers of all their images.
+    """
+
+    manifest: Manifest
+    task: Task
+    rows: np.ndarray
+    judged: list[str]
+    table: ImageTable
+
+
+def open_data(config: ConfigDict) -> Data:
+    """Raises InputError where a split has no labels, a label is unknown, or an image is missing."""
     manifest = source.open_manifest(config)
     everything = labels.labelled(manifest, manifest.rows(config_lib.names(config.splits.train)))
-    task = labels.find_task(manifest, everything, config.labels.kind)
+    kind, negative = config.labels.kind, config.labels.negative
+    task = labels.find_task(manifest, everything, kind, negative)
     rows = labels.fraction(manifest, everything, config.label_fraction, config.label_seed, task)
     judged = _judged_splits(config, manifest)
     judged_rows = [
@@ -76,58 +96,59 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         if not len(some):
             raise InputError(f'{manifest.path}: no row of split {split} has a label')
         evaluate.check_labels(config, manifest, some, task)
-    table = source.open_images(config, manifest, rows, *judged_rows)
+    return Data(
+        manifest, task, rows, judged, source.open_images(config, manifest, rows, *judged_rows)
+    )
 
+
+def make_feed(config: ConfigDict, data: Data, mesh: Mesh) -> tuple[feed.Feed, Sampler]:
+    """Batches of one image a case with its `targets`."""
     by_case = config.aggregate != 'none'
-    units = (cases.units_of_cases if by_case else cases.units_of_images)(manifest, rows)
+    units = (cases.units_of_cases if by_case else cases.units_of_images)(data.manifest, data.rows)
     sampler = Sampler(units, config.seed, config.batch_size, views=1)
+    known = labels.encode(data.manifest, data.rows, data.task)
+    targets = np.zeros((len(data.manifest), *known.shape[1:]), known.dtype)
+    targets[data.rows] = known
+
+    def targets_of(indices: Indices) -> feed.Batch:
+        return {'targets': targets[indices.images[:, 0]]}
+
+    return feed.Feed(config, data.table, sampler, mesh, part=targets_of), sampler
+
+
+def run(config: ConfigDict, workdir: epath.Path) -> None:
+    """Fine-tunes, resuming where the workdir left off, and evaluates val and `splits.evaluate`."""
+    mesh, should_stop = mesh_lib.make_mesh(), StopRequest()
+    data = open_data(config)
+    training, sampler = make_feed(config, data, mesh)
     plan = build.make_plan(config, sampler.epoch)
     schedule = build.make_schedule(config, plan, sampler.epoch)
-    network = ClassifierNetwork(build.make_encoder(config), len(task.classes))
+    network = ClassifierNetwork(build.make_encoder(config), len(data.task.classes))
     optimizer = build.make_optimizer(config, schedule)
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     about = {
         'config': config.to_dict(),
-        'data': manifest.fingerprint(),
-        'classes': list(task.classes),
-        'multilabel': task.multilabel,
+        'data': data.manifest.fingerprint(),
+        'task': dataclasses.asdict(data.task),
     }
     state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=('encoder',))
-    log.info(
-        '%d labelled images of %d cases, %d classes, %d steps of %d, %.1fM parameters',
-        len(rows),
-        len(units),
-        len(task.classes),
-        plan.total,
-        config.batch_size,
-        build.count_parameters(state) / 1e6,
-    )
-
-    targets = np.zeros(
-        (len(manifest), *labels.encode(manifest, rows[:1], task).shape[1:]),
-        np.float32 if task.multilabel else np.int32,
-    )
-    targets[rows] = labels.encode(manifest, rows, task)
-
-    def labels_of(indices: Indices) -> feed.Batch:
-        return {'targets': targets[indices.images[:, 0]]}
-
-    forward = evaluate.make_forward(network, task.multilabel, mesh)
+    build.log_size(state, plan, images=len(data.rows), epoch=sampler.epoch)
+    forward = evaluate.make_forward(network, data.task.multilabel, mesh)
 
     def score(state: TrainState, split: str, stop: Any = None) -> Scores:
         of_state = functools.partial(forward, state.params, state.batch_stats)
-        return evaluate.score(config, table, split, task, of_state, mesh, stop)
+        return evaluate.score(config, data.table, split, data.task, of_state, mesh, stop)
 
     def monitor(state: TrainState) -> loop.Metrics:
-        if config.splits.val not in judged:
+        if config.splits.val not in data.judged:
             return {}
-        return evaluate.quick_figures(score(state, config.splits.val), task)
+        return evaluate.quick_figures(score(state, config.splits.val), data.task)
 
     pick_best = config.select == 'best'
     state = loop.fit(
         state,
-        make_step(config, network, optimizer, schedule, task, mesh),
-        feed.Feed(config, table, sampler, mesh, part=labels_of).batches,
+        make_step(config, network, optimizer, schedule, data.task, mesh),
+        training.batches,
         plan,
         checkpoints=checkpoints,
         about=about,
@@ -141,21 +162,14 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     if best is not None:
         state = checkpoints.restore(best, state)
         log.info('evaluating step %d, the best on %s', best, config.splits.val)
-    scored = [score(state, split, should_stop) for split in judged]
-    thresholds = evaluate.thresholds_of(scored[0], task) if judged[0] == config.splits.val else None
-    evaluate.report(
-        config,
-        workdir,
-        manifest,
-        scored,
-        task,
-        thresholds,
-        outputs.trained_on(config, manifest, rows, int(state.step)),
-    )
+    scored = [score(state, split, should_stop) for split in data.judged]
+    judges_val = data.judged[0] == config.splits.val
+    thresholds = evaluate.thresholds_of(scored[0], data.task) if judges_val else None
+    seen = outputs.trained_on(config, data.manifest, data.rows, int(state.step))
+    evaluate.report(config, workdir, data.manifest, scored, data.task, thresholds, seen)
 
 
-def _judged_splits(config: ConfigDict, manifest: Any) -> list[str]:
-    """Validation, if there is one, and then each of `splits.evaluate`."""
+def _judged_splits(config: ConfigDict, manifest: Manifest) -> list[str]:
     judged = list(config_lib.names(config.splits.evaluate))
     if source.has_split(manifest, config.splits.val):
         return [config.splits.val, *(name for name in judged if name != config.splits.val)]

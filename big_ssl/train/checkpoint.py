@@ -4,6 +4,7 @@ A checkpoint is complete or it is not there. A byte that changed on disk since w
 silently: the checksums turn that into an error.
 """
 
+import json
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -29,23 +30,26 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: epath.Path, *, keep: int = 1, read_only: bool = False) -> None:
-        self.folder = workdir / FOLDER
+        self.folder = (workdir / FOLDER).resolve()
         if read_only and not self.folder.exists():
             raise InputError(
                 f'{workdir}: no checkpoints there; is it the workdir of a big_ssl run?'
             )
         best = managers.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         policy = managers.AnyPreservationPolicy([managers.LatestN(n=keep), best])
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy,
-                enable_async_checkpointing=False,
-                read_only=read_only,
-                create=not read_only,
-            ),
-            item_names=('state', 'about'),
+        options = ocp.CheckpointManagerOptions(
+            best_fn=_score,  # without it orbax does not write the scores down
+            preservation_policy=policy,
+            enable_async_checkpointing=False,
+            read_only=read_only,
+            create=not read_only,
         )
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, item_names=('state', 'about')
+            )
+        except ValueError as error:  # of json
+            raise InputError(f'{self.folder}: the scores cannot be read: {error}') from error
 
     def save(self, state: TrainState, about: Mapping[str, Any], score: float | None = None) -> None:
         """Writes a checkpoint of `state.step`; a step that is already there is left alone.
@@ -60,7 +64,9 @@ class Checkpoints:
             return
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            about=ocp.args.JsonSave({**about, 'checksums': _checksums(state)}),
+            about=ocp.args.JsonSave(
+                {'about': about, 'checksums': {**_checksums(state), 'about': _checksum(about)}}
+            ),
         )
         metrics = None if score is None else {'score': score}
         self._manager.save(step, args=args, metrics=metrics, force=True)
@@ -84,7 +90,7 @@ class Checkpoints:
         Raises:
           InputError: it does not fit, or an array is not what was saved.
         """
-        state = self._restored(step, target)
+        state = self._read(step, 'state', ocp.args.StandardRestore(target))
         self._verify(step, _checksums(state))
         return state
 
@@ -94,27 +100,31 @@ class Checkpoints:
         Raises:
           InputError: an array is not what was saved.
         """
-        tree = self._restored(step, None)
+        tree = self._read(step, 'state', ocp.args.StandardRestore())
         picked = {name: tree[name] for name in ('params', 'batch_stats')}
         picked = jax.tree.map(np.asarray, picked)
         self._verify(step, _checksums(picked))
         return picked
 
     def about(self, step: int) -> dict[str, Any]:
-        """What `save` was given beside the state."""
-        args = ocp.args.Composite(about=ocp.args.JsonRestore())
-        return self._manager.restore(step, args=args)['about']
+        """What `save` was given beside the state.
 
-    def _restored(self, step: int, target: TrainState | None) -> Any:
+        Raises:
+          InputError: it is not what was saved.
+        """
+        about = self._read(step, 'about', ocp.args.JsonRestore()).get('about')
+        self._verify(step, {'about': _checksum(about)})
+        return about
+
+    def _read(self, step: int, item: str, how: ocp.args.CheckpointArgs) -> Any:
         try:
-            restore = ocp.args.StandardRestore(target)
-            return self._manager.restore(step, args=ocp.args.Composite(state=restore))['state']
+            return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
         except Exception as error:  # orbax and tensorstore raise many kinds
             reason = ' '.join(str(error).split())[:300]
             raise InputError(f'{self.folder / str(step)}: cannot be restored: {reason}') from error
 
     def _verify(self, step: int, found: dict[str, int]) -> None:
-        saved = self.about(step)['checksums']
+        saved = self._read(step, 'about', ocp.args.JsonRestore()).get('checksums', {})
         damaged = [name for name, checksum in found.items() if saved.get(name) != checksum]
         if damaged:
             raise InputError(
@@ -125,6 +135,10 @@ class Checkpoints:
 
 def _score(metrics: Mapping[str, float]) -> float:
     return metrics['score']
+
+
+def _checksum(about: Any) -> int:
+    return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 
 def _checksums(tree: Any) -> dict[str, int]:

@@ -41,12 +41,14 @@ class StopRequest:
     """Asks whether the job was told to stop (SIGTERM, or Ctrl-C) and every process has heard of it.
 
     All processes must ask equally often and at the same places: the answer turns true on all of
-    them at the same call.
+    them at the same call, and stays true.
     """
 
     def __init__(self) -> None:
         self._calls = 0
+        self._stopping = False
 
     def __call__(self) -> bool:
         self._calls += 1
-        return multihost_utils.reached_preemption_sync_point(self._calls)
+        self._stopping |= multihost_utils.reached_preemption_sync_point(self._calls)
+        return self._stopping

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from big_ssl.errors import Diverged, Preempted
@@ -16,6 +17,11 @@ from big_ssl.train.writers import MetricsWriter, Progress
 Batch = Any
 Metrics = dict[str, float]
 StepFn = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]
+
+ADVICE = (
+    'the last checkpoint before it is kept; lower --config.optimizer.learning_rate or lengthen '
+    'the warm-up'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +86,10 @@ def fit(
             ]
             if any(due) or stop or step == first + 1:
                 values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                _check_finite(losses, step)
+                _check_losses(losses, step)
                 losses.clear()
+            if due[1] or due[2] or stop:
+                _check_state(state)
             if due[0]:
                 now = time.monotonic()
                 values['images_per_second'] = (
@@ -108,14 +116,22 @@ def fit(
     return state
 
 
-def _check_finite(losses: list[jax.Array], step: int) -> None:
+def _check_losses(losses: list[jax.Array], step: int) -> None:
     values = np.array(jax.device_get(losses))
     if not np.isfinite(values).all():
         bad = step - len(values) + 1 + int(np.argmin(np.isfinite(values)))
-        raise Diverged(
-            f'the loss of step {bad} is {values[~np.isfinite(values)][0]}; the last checkpoint '
-            'before it is kept; lower --config.optimizer.learning_rate or lengthen the warm-up'
-        )
+        raise Diverged(f'the loss of step {bad} is {values[~np.isfinite(values)][0]}; {ADVICE}')
+
+
+def _check_state(state: TrainState) -> None:
+    """The loss of a step is that of the parameters before it: it can be finite once too often."""
+    if not _all_finite(state):
+        raise Diverged(f'the parameters after step {int(state.step)} are not finite; {ADVICE}')
+
+
+@jax.jit
+def _all_finite(state: TrainState) -> jax.Array:
+    return jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(state)]).all()
 
 
 def _listed(figures: Metrics) -> str:

@@ -15,6 +15,9 @@ CONFIG, RESULT, METRICS = 'config.json', 'result.json', 'metrics.jsonl'
 def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
     """Makes the folder the run's own, or finds that it already is.
 
+    A folder in which nothing was trained or judged yet, because the input was wrong, say, may
+    change its config.
+
     Raises:
       InputError: it holds another config, or cannot be written.
     """
@@ -24,15 +27,16 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CONFIG).exists():
             theirs = json.loads((folder / CONFIG).read_text())
-            if found := config_lib.differences(ours, theirs):
+            found = config_lib.differences(ours, theirs)
+            if found and any((folder / name).exists() for name in (METRICS, RESULT)):
                 raise InputError(
                     f'{folder / CONFIG}: the workdir holds another config: {", ".join(found[:3])}'
                     f'{f" and {len(found) - 3} more" if len(found) > 3 else ""}; '
                     'choose another --workdir'
                 )
-        elif jax.process_index() == 0:
+        if jax.process_index() == 0:
             write(folder / CONFIG, json.dumps(ours, indent=2))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None
     return folder
 

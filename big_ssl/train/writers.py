@@ -22,7 +22,7 @@ class MetricsWriter:
     """`metrics.jsonl` and TensorBoard events of a workdir; only process 0 writes.
 
     What an interrupted run wrote after the step it resumes from is dropped, so that each step is
-    there once.
+    there once; a run that starts at step 0 (again) drops everything.
     """
 
     def __init__(self, workdir: epath.Path, resumed_step: int) -> None:
@@ -30,32 +30,29 @@ class MetricsWriter:
         if not self._active:
             return
         self._path = workdir / workdir_lib.METRICS
-        lines = [line for line in read_metrics(workdir) if line['step'] <= resumed_step]
-        self._lines = [json.dumps(line) for line in lines]
+        first = resumed_step + 1 if resumed_step else 0
+        kept = [json.dumps(line) for line in read_metrics(workdir) if line['step'] < first]
+        workdir_lib.write(self._path, ''.join(line + '\n' for line in kept))
         self._events = EventFileWriter(str(workdir))
         start = SessionLog(status=SessionLog.START)
-        self._events.add_event(Event(session_log=start, step=resumed_step + 1))
-        self._save()
+        self._events.add_event(Event(session_log=start, step=first))
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Adds one line; values must be finite numbers."""
         if not self._active:
             return
-        self._lines.append(json.dumps({'step': step, 'split': split, **values}))
         with self._path.open('a') as file:
-            file.write(self._lines[-1] + '\n')
+            file.write(json.dumps({'step': step, 'split': split, **values}) + '\n')
         tags = [
             Summary.Value(tag=f'{split}/{name}', simple_value=value)
             for name, value in values.items()
         ]
         self._events.add_event(Event(step=step, wall_time=time.time(), summary=Summary(value=tags)))
+        self._events.flush()  # what a checkpoint follows must not be lost by a kill
 
     def close(self) -> None:
         if self._active:
             self._events.close()
-
-    def _save(self) -> None:
-        workdir_lib.write(self._path, ''.join(line + '\n' for line in self._lines))
 
 
 def read_metrics(workdir: epath.Path) -> list[dict]:

@@ -59,8 +59,10 @@ def test_a_name_means_one_thing(tmp_path):
         ('a.png', 'x', '', '', 'train'),
         ('b.png', '', 'x', '', 'train'),
         ('c.png', str(tmp_path / 'x'), '', '', 'train'),
+        ('d.png', f'image {tmp_path / "x"}', '', '', 'train'),
+        ('e.png', 'patient x', '', '', 'train'),
     ]
     manifest = manifest_of(tmp_path, rows)
-    assert len(set(case_names(manifest, np.arange(4)))) == 4
-    assert len(set(patient_names(manifest, np.arange(4)))) == 4
-    assert len(set(units_of_images(manifest, np.arange(4)).groups)) == 4
+    assert len(set(case_names(manifest, np.arange(6)))) == 6
+    assert len(set(patient_names(manifest, np.arange(6)))) == 6
+    assert len(set(units_of_images(manifest, np.arange(6)).groups)) == 6

@@ -86,6 +86,15 @@ def test_all_orders_of_four_are_as_likely(seed):
     assert UNLIKELY < stats.chisquare(counts).pvalue < 1 - UNLIKELY
 
 
+def test_odd_orders_are_as_likely_as_even_ones():
+    """A Feistel network alone makes even permutations of its own domain, here of 16."""
+    orders = many(16, 4000, 0)
+    inversions = sum(
+        (orders[:, i] > orders[:, j]).astype(int) for i in range(16) for j in range(i + 1, 16)
+    )
+    assert abs((inversions % 2).mean() - 0.5) < 4 * 0.5 / np.sqrt(4000)
+
+
 def test_consecutive_keys_give_unrelated_orders():
     """Two independent permutations agree at one position on average, variance one."""
     orders = many(100, 2000, 5)

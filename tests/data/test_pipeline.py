@@ -112,6 +112,17 @@ def test_every_accepted_mode(tmp_path, mode):
     assert abs(found - by_pillow(table, sampler, 0, 16)[0]).max() <= 1
 
 
+def test_rotation_flags_of_cameras_are_ignored(tmp_path):
+    """As Pillow's `open` does: an EXIF orientation turns nothing, in training or elsewhere."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    table = table_of(tmp_path, [(30, 50)], form='jpg', exif=exif)
+    assert table.sizes.tolist() == [[30, 50]]
+    sampler = sampler_of(table)
+    (found,) = views_of(table, sampler, range(1))
+    assert abs(found - by_pillow(table, sampler, 0, 16)[0]).max() <= 1
+
+
 def test_formats_mixed_and_awkward_names(tmp_path):
     names = [
         'scan 1.png',

@@ -1,0 +1,203 @@
+"""Runs that are killed, stopped, broken or finished, and the same command again."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import runs
+
+SLOW_EVALUATION = """
+import time
+from big_ssl.tasks import predict
+load = predict.evaluation_image
+def slowly(*args, **kwargs):
+    time.sleep(0.3)
+    return load(*args, **kwargs)
+predict.evaluation_image = slowly
+"""
+SLOW_STEPS = """
+import time
+from big_ssl.tasks import build
+make_update = build.make_update
+def slow_update(*args):
+    step = make_update(*args)
+    return lambda *batch: (time.sleep(0.5), step(*batch))[1]
+build.make_update = slow_update
+"""
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory, compile_cache, tiny_manifest):
+    """Finished runs that nothing disturbed, by config and further flags."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def get(config: str, *more: str) -> Path:
+        key = (config, *more)
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp('straight')
+            runs.run(runs.flags(config, made[key], tiny_manifest, *more), compile_cache)
+        return made[key]
+
+    return get
+
+
+def assert_same_run(workdir: Path, straight: Path) -> None:
+    runs.assert_equal_weights(workdir, straight)
+    assert runs.metrics(workdir) == runs.metrics(straight)
+    assert runs.result(workdir) == runs.result(straight)
+    once = [(line['step'], line['split']) for line in runs.metrics(workdir)]
+    assert len(once) == len(set(once))
+
+
+@pytest.mark.parametrize('placement', ['host', 'device'])
+def test_killed_again_and_again_it_ends_with_the_same_bits(
+    straight, tmp_path, compile_cache, tiny_manifest, placement
+):
+    """`kill -9` after a random delay behind a line of metrics or a new checkpoint folder."""
+    rng = random.Random(placement)
+    place = f'--config.dataset.placement={placement}'
+    arguments = runs.flags('derm_micle', tmp_path, tiny_manifest, place)
+    folder = tmp_path / 'checkpoints'
+
+    def progress() -> int:
+        lines = tmp_path / 'metrics.jsonl'
+        return (lines.stat().st_size if lines.exists() else 0) + sum(
+            'tmp' in path.name for path in folder.glob('*')
+        )
+
+    kills = 0
+    while kills < 4:
+        before, process = progress(), runs.start(arguments, compile_cache)
+        skipped = rng.randrange(4)
+        for _ in range(1 + skipped):
+            seen = progress()
+            runs.wait_until(lambda seen=seen: progress() != seen, process)
+        time.sleep(rng.uniform(0, 0.1))
+        if process.poll() is None:
+            kills += 1
+        process.kill()
+        code, output = runs.finish(process)
+        assert code in (0, -signal.SIGKILL), output
+        if code == 0:
+            break
+        del before
+    assert kills >= 2
+    runs.run(arguments, compile_cache)
+    assert_same_run(tmp_path, straight('derm_micle', place))
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_saves_and_goes_on(
+    straight, tmp_path, compile_cache, tiny_manifest, number
+):
+    arguments = runs.flags('derm_micle', tmp_path, tiny_manifest)
+    code, output = runs.interrupt(
+        arguments,
+        compile_cache,
+        lambda: len(runs.steps_written(tmp_path)) >= 2,
+        number,
+        before=SLOW_STEPS,
+    )
+    assert code == 75, output
+    assert 'Traceback' not in output
+    assert output.splitlines()[-1].endswith('run the same command again to go on')
+    step = runs.checkpoints(tmp_path).latest()
+    assert step is not None and 2 <= step < 12
+    assert f'stopped at step {step} of 12, saved' in output
+    assert runs.steps_written(tmp_path)[-1] == step
+    assert not (tmp_path / 'result.json').exists()
+    assert 'resuming at step' in runs.run(arguments, compile_cache)
+    assert_same_run(tmp_path, straight('derm_micle'))
+
+
+@pytest.mark.parametrize('moment', ['training is over', 'at the last step'])
+def test_told_to_stop_while_evaluating_the_next_run_only_evaluates(
+    straight, tmp_path, compile_cache, tiny_manifest, moment
+):
+    arguments = runs.flags('derm_finetune', tmp_path, tiny_manifest)
+
+    def evaluating() -> bool:
+        last = 11 if moment == 'at the last step' else 12
+        return last in runs.steps_written(tmp_path)
+
+    code, output = runs.interrupt(arguments, compile_cache, evaluating, before=SLOW_EVALUATION)
+    assert code == 75, output
+    assert 'stopped while evaluating' in output
+    assert runs.checkpoints(tmp_path).latest() == 12
+    assert not (tmp_path / 'result.json').exists()
+    before = runs.files(tmp_path / 'checkpoints')
+    output = runs.run(arguments, compile_cache)
+    assert 'fine-tuning step' not in output
+    assert runs.files(tmp_path / 'checkpoints') == before
+    assert_same_run(tmp_path, straight('derm_finetune'))
+    predictions = [path / 'predictions.csv' for path in (tmp_path, straight('derm_finetune'))]
+    assert predictions[0].read_bytes() == predictions[1].read_bytes()
+
+
+@pytest.mark.parametrize('config', ['derm_micle', 'derm_finetune'])
+def test_diverged_it_keeps_the_last_good_checkpoint(tmp_path, compile_cache, tiny_manifest, config):
+    arguments = runs.flags(
+        config,
+        tmp_path,
+        tiny_manifest,
+        '--config.optimizer.name=sgd',
+        '--config.optimizer.learning_rate=1e30',
+        '--config.monitor_every_steps=1',
+        '--config.checkpoint_every_steps=1',
+    )
+    for _ in range(2):
+        output = runs.run(arguments, compile_cache, expected=3)
+        lines = output.strip().splitlines()
+        assert lines[-1].startswith('error: training diverged: ')
+        assert sum('diverged' in line for line in lines) == 1
+        assert 'Traceback' not in output and 'Warning' not in output
+        checkpoints = runs.checkpoints(tmp_path)
+        assert checkpoints.latest() == 1  # the warm-up's first rate is 0, its second 1e30 / 2
+        weights = checkpoints.weights(1)
+        assert all(np.isfinite(leaf).all() for leaf in weights['params']['encoder'].values()
+                   if isinstance(leaf, np.ndarray))  # fmt: skip
+    assert not (tmp_path / 'result.json').exists()
+
+
+@pytest.mark.parametrize('config', ['derm_micle', 'derm_finetune'])
+def test_a_finished_run_is_left_alone(straight, compile_cache, tiny_manifest, config):
+    workdir = straight(config)
+    before = runs.files(workdir)
+    output = runs.run(runs.flags(config, workdir, tiny_manifest), compile_cache)
+    assert 'already done' in output
+    assert runs.files(workdir) == before
+
+
+def test_a_run_with_another_config_is_refused(straight, compile_cache, tiny_manifest):
+    workdir = straight('derm_micle')
+    before = runs.files(workdir)
+    other = runs.flags('derm_micle', workdir, tiny_manifest, '--config.seed=1')
+    output = runs.run(other, compile_cache, expected=2)
+    assert output.startswith('error: ') and 'seed=1 (0 there)' in output
+    assert runs.files(workdir) == before
+
+
+def test_a_damaged_checkpoint_is_one_line(straight, tmp_path, compile_cache, tiny_manifest):
+    """With the newest gone, the run goes on from the one before and ends the same."""
+    arguments = runs.flags('derm_micle', tmp_path, tiny_manifest)
+    code, _ = runs.interrupt(
+        arguments, compile_cache, lambda: 7 in runs.steps_written(tmp_path), signal.SIGKILL
+    )
+    assert code == -signal.SIGKILL
+    step = runs.checkpoints(tmp_path).latest()
+    newest = tmp_path / 'checkpoints' / str(step)
+    largest = max(newest.rglob('*'), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    output = runs.run(arguments, compile_cache, expected=2)
+    assert output.strip().splitlines()[-1].startswith('error: ')
+    assert str(newest) in output and 'Traceback' not in output
+    os.rename(newest, tmp_path / 'damaged')
+    runs.run(arguments, compile_cache)
+    assert_same_run(tmp_path, straight('derm_micle'))
