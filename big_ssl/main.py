@@ -28,6 +28,8 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, str]:
     Raises:
       InputError: an unknown flag or key, a value of the wrong type, a rule of the config broken.
     """
+    # ml_collections wants the config file before what overrides it.
+    argv = [argv[0], *sorted(argv[1:], key=lambda flag: not flag.startswith('--config='))]
     values = flags.FlagValues()
     flags.DEFINE_string('workdir', None, 'Folder of the run, local or gs://.', flag_values=values)
     holder = config_flags.DEFINE_config_file(

@@ -41,8 +41,4 @@ def get_config(variant: str = '') -> ConfigDict:
     config.augment.flip_vertical = 0.5  # open
     config.augment.rotation_degrees = 45.0  # open
     config.crop.area = (0.3, 1.0)  # open
-    if variant == 'demo':
-        config.batch_size = 64
-        config.total_steps = 300
-        config.optimizer.learning_rate = 0.05
     return choose_variant(config, variant)

@@ -28,10 +28,4 @@ def get_config(variant: str = '') -> ConfigDict:
     config.optimizer.weight_decay = 1e-6
     config.temperature = 0.1
     config.augment.jitter_strength = 1.0  # recalled
-    if variant == 'demo':
-        config.batch_size = 64
-        config.total_steps = 500
-        config.warmup_epochs = 2
-        config.optimizer.learning_rate = 0.075
-        config.optimizer.scaling = 'sqrt'
     return choose_variant(config, variant)

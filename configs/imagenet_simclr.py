@@ -25,10 +25,4 @@ def get_config(variant: str = '') -> ConfigDict:
     config.optimizer.scaling = 'linear'
     config.optimizer.weight_decay = 1e-6
     config.temperature = 0.1
-    if variant == 'demo':
-        config.batch_size = 64
-        config.total_epochs = 20
-        config.warmup_epochs = 2
-        config.optimizer.learning_rate = 0.075
-        config.optimizer.scaling = 'sqrt'
     return choose_variant(config, variant)

@@ -19,6 +19,7 @@ from tests import helpers
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 300  # seconds, for a machine that does other things too
+TWO_BLOCKS = 'from big_ssl.models import resnet; resnet.STAGE_SIZES[18] = (1, 1)'
 
 
 def tiny_images(folder: Path) -> str:
@@ -56,8 +57,9 @@ def flags(config: str, workdir: Path, manifest: str, *more: str) -> list[str]:
 def start(
     arguments: list[str], cache: str, *, before: str = '', **environment: str
 ) -> subprocess.Popen:
-    """`python -m big_ssl.main`, on one device; `before` is code to run first."""
-    program = f'{before}\nimport sys\nfrom big_ssl.main import main\nsys.exit(main(sys.argv))'
+    """`python -m big_ssl.main` of a ResNet of two blocks on one device, after the code `before`."""
+    command = 'import sys; from big_ssl.main import main; sys.exit(main(sys.argv))'
+    program = '\n'.join([before, TWO_BLOCKS, command])
     variables = {
         'JAX_COMPILATION_CACHE_DIR': cache,
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',

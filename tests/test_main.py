@@ -126,7 +126,7 @@ def test_help_lists_every_key(capsys, flag):
 
 def test_values_reach_the_config():
     config, workdir = parse([
-        'big_ssl', MICLE, '--workdir=gs://bucket/run', '--config.total_epochs=3',
+        'big_ssl', '--workdir=gs://bucket/run', '--config.total_epochs=3', MICLE,
         '--config.optimizer.learning_rate=1', '--config.crop.area=(0.5, 1)',
         '--noconfig.mask_same_patient', '--config.dataset.manifest=a b/täble.csv',
     ])  # fmt: skip

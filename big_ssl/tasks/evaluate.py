@@ -51,8 +51,16 @@ def make_forward(network: ClassifierNetwork, multilabel: bool, mesh: Mesh) -> Ca
     return forward
 
 
-def check_labels(config: ConfigDict, manifest: Manifest, rows: np.ndarray, task: Task) -> None:
-    """Raises InputError where a label is unknown to the task or the images of a case disagree."""
+def check_labels(
+    config: ConfigDict, manifest: Manifest, split: str, rows: np.ndarray, task: Task
+) -> None:
+    """Checks the labelled rows of a split.
+
+    Raises:
+      InputError: there are none, a label is unknown to the task, or the images of a case disagree.
+    """
+    if not len(rows):
+        raise InputError(f'{manifest.path}: no row of split {split} has a label')
     labels.encode(manifest, rows, task)
     if config.aggregate != 'none':
         labels.case_label(manifest, rows, cases.codes(cases.case_names(manifest, rows)))
@@ -160,7 +168,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     manifest = source.open_manifest(config)
     splits = config_lib.names(config.splits.evaluate)
     rows = labels.labelled(manifest, manifest.rows(splits))
-    check_labels(config, manifest, rows, task)
+    for split in splits:
+        check_labels(config, manifest, split, rows[manifest.split[rows] == split], task)
     table = source.open_images(config, manifest, rows)
 
     network = ClassifierNetwork(build.make_encoder(config), len(task.classes))

@@ -76,12 +76,13 @@ def predictions(manifest: Manifest, scores: Scores, task: Task) -> pd.DataFrame:
     """A row for each case: ids, label, one score a class, and the manifest's further columns.
 
     Where the images of a case differ in a further column, its values are joined by '|'. A further
-    column that has the name of one of ours is called `manifest_NAME`.
+    column that has the name of one of ours is called `manifest_NAME`, such a class `class_NAME`.
     """
     first = scores.rows[scores.first]
     ids = {name: getattr(manifest, name)[first] for name in ('case_id', 'patient_id', 'label')}
-    columns = {'split': scores.split} | ids | dict(zip(task.classes, scores.probabilities.T))
-    ours = pd.DataFrame(columns)
+    ours = pd.DataFrame({'split': scores.split} | ids)
+    classes = [f'class_{name}' if name in ours.columns else name for name in task.classes]
+    ours = ours.assign(**dict(zip(classes, scores.probabilities.T)))
     by_case = manifest.further.iloc[scores.rows].groupby(scores.case, sort=True)
     further = by_case.agg(_distinct)
     clashes = {name: f'manifest_{name}' for name in further.columns if name in ours.columns}

@@ -93,9 +93,7 @@ def open_data(config: ConfigDict) -> Data:
         labels.labelled(manifest, manifest.rows(config_lib.names(split))) for split in judged
     ]
     for split, some in zip((config.splits.train, *judged), (rows, *judged_rows)):
-        if not len(some):
-            raise InputError(f'{manifest.path}: no row of split {split} has a label')
-        evaluate.check_labels(config, manifest, some, task)
+        evaluate.check_labels(config, manifest, split, some, task)
     return Data(
         manifest, task, rows, judged, source.open_images(config, manifest, rows, *judged_rows)
     )

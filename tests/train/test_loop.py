@@ -134,7 +134,7 @@ def test_a_finished_run_does_nothing_more(tmp_path):
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize('bad', range(1, 13))
 def test_divergence_names_its_step_and_saves_nothing_after_it(tmp_path, bad, value):
-    """Wherever the step lies between logging, monitoring and saving; later losses are fine again."""
+    """Wherever the step lies between logging, monitoring and saving; later losses are fine."""
     run = Run(tmp_path, losses={bad - 1: value})
     with pytest.raises(Diverged, match=f'loss of step {bad} is {value}'.replace('+', r'\+')):
         run.fit()

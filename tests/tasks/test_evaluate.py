@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from big_ssl.config import defaults
+from big_ssl.data.labels import Task
+from big_ssl.errors import InputError
+from big_ssl.tasks import evaluate
+from tests import helpers
+
+TASK = Task(('x', 'y'), multilabel=False)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    rows = [
+        ('0.png', 'A', '', 'x', 'test'),
+        ('1.png', 'A', '', 'y', 'test'),
+        ('2.png', 'B', '', 'z', 'shift'),
+        ('3.png', 'C', '', 'y', 'val'),
+    ]
+    return helpers.manifest_of(tmp_path, rows)
+
+
+@pytest.mark.parametrize(
+    ('rows', 'message'),
+    [
+        ([], 'no row of split test has a label'),
+        ([0, 1], 'for the same case'),
+        ([2], "label 'z' does not occur in the training labels"),
+    ],
+)
+def test_labels_that_cannot_be_judged(manifest, rows, message):
+    with pytest.raises(InputError, match=message):
+        evaluate.check_labels(defaults(), manifest, 'test', np.array(rows, int), TASK)
+
+
+def test_labels_that_can_be_judged(manifest):
+    config = defaults()
+    evaluate.check_labels(config, manifest, 'val', np.array([0, 3]), TASK)
+    config.aggregate = 'none'
+    evaluate.check_labels(config, manifest, 'test', np.array([0, 1, 3]), TASK)
