@@ -42,6 +42,7 @@ def defaults() -> ConfigDict:
     config.splits.train = 'train'
     config.splits.val = 'val'
     config.splits.evaluate = 'test'
+    config.splits.seed = 0  # of the split made where the manifest has none; not a run's seed
 
     config.labels = ConfigDict()
     config.labels.kind = 'single'  # single: one class a case | multi: any number, joined by '|'

@@ -32,7 +32,10 @@ def open_manifest(config: ConfigDict) -> Manifest:
             'or --config.dataset.name=phantom'
         )
     manifest = read_manifest(
-        path, columns=dict(dataset.columns), image_root=dataset.image_root, split_seed=config.seed
+        path,
+        columns=dict(dataset.columns),
+        image_root=dataset.image_root,
+        split_seed=config.splits.seed,
     )
     for line in manifest.announcements:
         log.warning('%s', line)

@@ -40,6 +40,19 @@ def trained_on(
         'trained_on/init_from': config.init_from or 'random initialisation',
         'trained_on/seed': config.seed,
         'trained_on/step': step,
+        **_seen_before(config.init_from),
+    }
+
+
+def _seen_before(init_from: str | None) -> dict[str, Any]:
+    """What the weights that a run began with had seen, and theirs before: `trained_on/before/…`."""
+    result = epath.Path(init_from) / workdir_lib.RESULT if init_from else None
+    if result is None or not result.exists():
+        return {}
+    return {
+        f'trained_on/before/{name.removeprefix("trained_on/")}': value
+        for name, value in json.loads(result.read_text()).items()
+        if name.startswith('trained_on/')
     }
 
 
