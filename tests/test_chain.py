@@ -77,7 +77,7 @@ def test_pretraining_beats_random_initialisation_at_few_labels(chain):
 def test_figures_follow_from_the_predictions(chain):
     folder, results = chain
     for name in ('finetuned', 'scratch', 'elsewhere'):
-        table = pd.read_csv(folder / name / 'predictions.csv', float_precision='round_trip')
+        table = pd.read_csv(folder / name / 'predictions.csv')
         table = table[table.split == 'test']
         classes = sorted(set(table.label))
         scores = table[classes].to_numpy()
@@ -109,7 +109,8 @@ def test_everything_that_a_workdir_holds(chain):
         assert list((folder / name).glob('events.out.tfevents.*'))
     assert (folder / 'micle/pairs.png').read_bytes().startswith(b'\x89PNG')
     page = (folder / 'finetuned/report.html').read_text()
-    assert 'SYNTHETIC' in page and 'data:image/png;base64,' in page and 'http' not in page
+    assert 'SYNTHETIC' in page and 'data:image/png;base64,' in page
+    assert 'http://' not in page and 'https://' not in page
 
 
 def test_another_architecture_is_refused(chain, tmp_path):

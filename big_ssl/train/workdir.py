@@ -22,7 +22,7 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
       InputError: it holds another config, or cannot be written.
     """
     folder = epath.Path(workdir)
-    ours = json.loads(json.dumps(config))
+    ours, theirs = json.loads(json.dumps(config)), None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CONFIG).exists():
@@ -34,7 +34,7 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
                     f'{f" and {len(found) - 3} more" if len(found) > 3 else ""}; '
                     'choose another --workdir'
                 )
-        if jax.process_index() == 0:
+        if theirs != ours and jax.process_index() == 0:
             write(folder / CONFIG, json.dumps(ours, indent=2))
     except (OSError, ValueError) as error:
         raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None

@@ -1,3 +1,4 @@
+import gc
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ ABOUT = {
     'data': 'f00d',
     'classes': ['ä', 'b'],
 }
-# orbax's failed reads leave coroutines behind
+# orbax's failed reads leave coroutines behind, collected at the end of these tests
 IN_PIECES = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 
 
@@ -175,6 +176,7 @@ def test_every_flipped_byte_is_noticed(workdir):
     assert len(data) >= 2
     assert any('is not what was saved' in message for message in caught.values())
     assert_bitwise_equal(Checkpoints(workdir).restore(5, target), state_of(5))
+    gc.collect()
 
 
 @IN_PIECES
@@ -193,6 +195,7 @@ def test_a_truncated_file_is_noticed(workdir):
                 noticed += 1
         file.write_bytes(content)
     assert noticed >= 4
+    gc.collect()
 
 
 def test_a_changed_array_is_named(workdir):

@@ -32,15 +32,32 @@ def test_claims_a_new_folder_and_finds_it_again(tmp_path):
         ({'crop': 3}, 'crop=3'),
     ],
 )
-def test_another_config_is_an_input_error_that_names_the_key(tmp_path, change, named):
+@pytest.mark.parametrize('begun', ['metrics.jsonl', 'result.json'])
+def test_another_config_is_an_input_error_that_names_the_key(tmp_path, change, named, begun):
     workdir_lib.claim(str(tmp_path), CONFIG)
+    (tmp_path / begun).write_text('')
     with pytest.raises(InputError, match=f'another config: {named}.*choose another --workdir'):
         workdir_lib.claim(str(tmp_path), {**CONFIG, **change})
     assert json.loads((tmp_path / 'config.json').read_text())['seed'] == 0
 
 
+def test_a_run_that_never_began_may_change_its_config(tmp_path):
+    workdir_lib.claim(str(tmp_path), CONFIG)
+    workdir_lib.claim(str(tmp_path), {**CONFIG, 'seed': 1})
+    assert json.loads((tmp_path / 'config.json').read_text())['seed'] == 1
+
+
+def test_a_folder_of_the_same_config_is_not_written_to(tmp_path):
+    workdir_lib.claim(str(tmp_path), CONFIG)
+    (tmp_path / 'config.json').write_text(json.dumps(json.loads(json.dumps(CONFIG))))
+    before = (tmp_path / 'config.json').read_bytes()
+    workdir_lib.claim(str(tmp_path), CONFIG)
+    assert (tmp_path / 'config.json').read_bytes() == before
+
+
 def test_many_differences_are_counted(tmp_path):
     workdir_lib.claim(str(tmp_path), {f'key{i}': 0 for i in range(9)})
+    (tmp_path / 'metrics.jsonl').write_text('')
     with pytest.raises(InputError, match='and 6 more'):
         workdir_lib.claim(str(tmp_path), {f'key{i}': 1 for i in range(9)})
 
