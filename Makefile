@@ -22,9 +22,10 @@ lint: $(VENV)/.installed  ## ruff and mypy
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than 3.11; name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@echo "making $(VENV): about three minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .[test]
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .[test]
 	@touch $@
 
 clean:

@@ -1,9 +1,10 @@
 """The training loop: steps, numbers, monitors, checkpoints, and a clean stop."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,19 @@ class Plan:
     monitor_every: int
     checkpoint_every: int
     images_per_step: int
+
+    def due(self, step: int) -> 'Due':
+        """What happens after `step`; everything after the last."""
+        every = (self.log_every, self.monitor_every, self.checkpoint_every)
+        return Due(*(step == self.total or step % steps == 0 for steps in every))
+
+
+class Due(NamedTuple):
+    """What is to be done after a step."""
+
+    log: bool
+    monitor: bool
+    save: bool
 
 
 def fit(
@@ -71,49 +85,60 @@ def fit(
     first = int(state.step)
     progress = Progress(plan.total, first, what)
     losses: list[jax.Array] = []
-    last_time, last_step = time.monotonic(), first
+    clock = _Clock(plan.images_per_step, first)
     try:
         if first == 0:
             writer.write(0, 'val', monitor(state))
         for step, batch in zip(range(first + 1, plan.total + 1), batches(range(first, plan.total))):
             state, metrics = step_fn(state, batch)
             losses.append(metrics['loss'])
-            stop = should_stop()
-            last = step == plan.total
-            due = [
-                last or step % every == 0
-                for every in (plan.log_every, plan.monitor_every, plan.checkpoint_every)
-            ]
+            stop, due = should_stop(), plan.due(step)
             if any(due) or stop or step == first + 1:
                 values = {name: float(value) for name, value in jax.device_get(metrics).items()}
                 _check_losses(losses, step)
                 losses.clear()
-            if due[1] or due[2] or stop:
+            if due.monitor or due.save or stop:
                 _check_state(state)
-            if due[0]:
-                now = time.monotonic()
-                values['images_per_second'] = (
-                    plan.images_per_step * (step - last_step) / (now - last_time)
-                )
-                last_time, last_step = now, step
+            if due.log:
+                values['images_per_second'] = clock.images_per_second(step)
                 writer.write(step, 'train', values)
-            if due[0] or step == first + 1:
+            if due.log or step == first + 1:
                 progress.update(step, values)
             figures: Metrics = {}
-            if due[1]:
-                figures = monitor(state)
+            if due.monitor:
+                with clock.stopped():
+                    figures = monitor(state)
                 progress.say(f'{what} step {step}: ' + _listed(figures))
                 writer.write(step, 'val', figures)
-                last_time = time.monotonic()
             best = figures.get(score) if score else None
-            if due[2] or stop or best is not None:
+            if due.save or stop or best is not None:
                 checkpoints.save(state, about, best)
-            if stop and not last:
+            if stop and step < plan.total:
                 raise Preempted(f'stopped at step {step} of {plan.total}, saved')
     finally:
         progress.close()
         writer.close()
     return state
+
+
+class _Clock:
+    """Images a second since the last question, monitoring left out."""
+
+    def __init__(self, images_per_step: int, step: int) -> None:
+        self._images_per_step = images_per_step
+        self._time, self._step = time.monotonic(), step
+
+    def images_per_second(self, step: int) -> float:
+        now = time.monotonic()
+        speed = self._images_per_step * (step - self._step) / max(now - self._time, 1e-9)
+        self._time, self._step = now, step
+        return speed
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self._time += time.monotonic() - start
 
 
 def _check_losses(losses: list[jax.Array], step: int) -> None:
