@@ -142,6 +142,8 @@ def settle(config: ConfigDict, overridden: Iterable[str] = ()) -> ConfigDict:
         config.dataset.name = 'manifest'
     _check_choices(config)
     _check_numbers(config)
+    if config.task == 'contrastive' and config.batch_size < 2:
+        raise InputError('config: batch_size=1 leaves no example to be a negative; use 2 or more')
     return config
 
 

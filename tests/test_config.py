@@ -285,7 +285,7 @@ def test_choices(key, value, hint):
 @pytest.mark.parametrize(
     ('key', 'values'),
     [
-        ('batch_size', [0, -8]),
+        ('batch_size', [0, -8, 1]),
         ('image_size', [7, 4097]),
         ('views', [1, 65]),
         ('label_fraction', [0.0, 1.01, float('nan')]),

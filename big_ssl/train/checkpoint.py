@@ -17,9 +17,8 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from big_ssl.errors import InputError
 from big_ssl.train import mesh as mesh_lib
+from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.state import TrainState
-
-FOLDER = 'checkpoints'
 
 
 class Checkpoints:
@@ -30,7 +29,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: epath.Path, *, keep: int = 1, read_only: bool = False) -> None:
-        self.folder = (workdir / FOLDER).resolve()
+        self.folder = (workdir / workdir_lib.CHECKPOINTS).resolve()
         if read_only and not self.folder.exists():
             raise InputError(
                 f'{workdir}: no checkpoints there; is it the workdir of a big_ssl run?'

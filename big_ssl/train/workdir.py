@@ -10,6 +10,7 @@ from big_ssl import config as config_lib
 from big_ssl.errors import InputError
 
 CONFIG, RESULT, METRICS = 'config.json', 'result.json', 'metrics.jsonl'
+CHECKPOINTS = 'checkpoints'
 
 
 def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
@@ -28,7 +29,7 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
         if (folder / CONFIG).exists():
             theirs = json.loads((folder / CONFIG).read_text())
             found = config_lib.differences(ours, theirs)
-            if found and any((folder / name).exists() for name in (METRICS, RESULT)):
+            if found and _begun(folder):
                 raise InputError(
                     f'{folder / CONFIG}: the workdir holds another config: {", ".join(found[:3])}'
                     f'{f" and {len(found) - 3} more" if len(found) > 3 else ""}; '
@@ -39,6 +40,11 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
     except (OSError, ValueError) as error:
         raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None
     return folder
+
+
+def _begun(folder: epath.Path) -> bool:
+    files = any((folder / name).exists() for name in (METRICS, RESULT))
+    return files or any((folder / CHECKPOINTS).glob('[0-9]*'))
 
 
 def write(path: epath.Path, content: str | bytes) -> None:

@@ -32,9 +32,10 @@ def test_claims_a_new_folder_and_finds_it_again(tmp_path):
         ({'crop': 3}, 'crop=3'),
     ],
 )
-@pytest.mark.parametrize('begun', ['metrics.jsonl', 'result.json'])
+@pytest.mark.parametrize('begun', ['metrics.jsonl', 'result.json', 'checkpoints/12'])
 def test_another_config_is_an_input_error_that_names_the_key(tmp_path, change, named, begun):
     workdir_lib.claim(str(tmp_path), CONFIG)
+    (tmp_path / begun).parent.mkdir(exist_ok=True)
     (tmp_path / begun).write_text('')
     with pytest.raises(InputError, match=f'another config: {named}.*choose another --workdir'):
         workdir_lib.claim(str(tmp_path), {**CONFIG, **change})
