@@ -3,16 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test lint clean
 
 demo: $(VENV)/.installed  ## pre-train, fine-tune and evaluate on embedded synthetic data
 	$(BIN)/python -m big_ssl.demo --workdir=runs/demo
 
-test: $(VENV)/.installed  ## all tests but the slow ones, under 20 minutes on two cores
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: $(VENV)/.installed  ## the minutes-long ones
-	$(BIN)/python -m pytest -m slow
+test: $(VENV)/.installed  ## all tests, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .
