@@ -104,6 +104,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     parts = ('encoder', 'projection')
     state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=parts)
     build.log_size(state, plan, images=len(rows), epoch=sampler.epoch)
+    workdir_lib.begin(workdir, config.to_dict())
     first = next(training.batches(range(1)))
     if int(state.step) == 0:
         save_pairs(config, first, sampler.batch(0).images, manifest, mesh, workdir)

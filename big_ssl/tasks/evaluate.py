@@ -171,6 +171,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     for split in splits:
         check_labels(config, manifest, split, rows[manifest.split[rows] == split], task)
     table = source.open_images(config, manifest, rows)
+    workdir_lib.begin(workdir, config.to_dict())
 
     network = ClassifierNetwork(build.make_encoder(config), len(task.classes))
     forward = make_forward(network, task.multilabel, mesh)

@@ -28,6 +28,7 @@ from big_ssl.tasks import build, evaluate, outputs
 from big_ssl.tasks.scores import Scores
 from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
+from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.distributed import StopRequest
 from big_ssl.train.state import TrainState
@@ -131,6 +132,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     }
     state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=('encoder',))
     build.log_size(state, plan, images=len(data.rows), epoch=sampler.epoch)
+    workdir_lib.begin(workdir, config.to_dict())
     forward = evaluate.make_forward(network, data.task.multilabel, mesh)
 
     def score(state: TrainState, split: str, stop: Any = None) -> Scores:

@@ -14,37 +14,43 @@ CHECKPOINTS = 'checkpoints'
 
 
 def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
-    """Makes the folder the run's own, or finds that it already is.
-
-    A folder in which nothing was trained or judged yet, because the input was wrong, say, may
-    change its config.
+    """The folder, made if need be, after checking that it is no other run's.
 
     Raises:
-      InputError: it holds another config, or cannot be written.
+      InputError: it holds another config, or cannot be made.
     """
     folder = epath.Path(workdir)
-    ours, theirs = json.loads(json.dumps(config)), None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / CONFIG).exists():
-            theirs = json.loads((folder / CONFIG).read_text())
-            found = config_lib.differences(ours, theirs)
-            if found and _begun(folder):
-                raise InputError(
-                    f'{folder / CONFIG}: the workdir holds another config: {", ".join(found[:3])}'
-                    f'{f" and {len(found) - 3} more" if len(found) > 3 else ""}; '
-                    'choose another --workdir'
-                )
-        if theirs != ours and jax.process_index() == 0:
-            write(folder / CONFIG, json.dumps(ours, indent=2))
+        if not (folder / CONFIG).exists():
+            return folder
+        theirs = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as error:
         raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None
+    if found := config_lib.differences(_plain(config), theirs):
+        raise InputError(
+            f'{folder / CONFIG}: the workdir holds another config: {", ".join(found[:3])}'
+            f'{f" and {len(found) - 3} more" if len(found) > 3 else ""}; '
+            'choose another --workdir'
+        )
     return folder
 
 
-def _begun(folder: epath.Path) -> bool:
-    files = any((folder / name).exists() for name in (METRICS, RESULT))
-    return files or any((folder / CHECKPOINTS).glob('[0-9]*'))
+def begin(folder: epath.Path, config: dict[str, Any]) -> None:
+    """Writes `config.json`, once all input has been checked: a wrong input claims no folder.
+
+    Raises:
+      InputError: the folder cannot be written to.
+    """
+    if jax.process_index() == 0 and not (folder / CONFIG).exists():
+        try:
+            write(folder / CONFIG, json.dumps(_plain(config), indent=2))
+        except OSError as error:
+            raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(config))
 
 
 def write(path: epath.Path, content: str | bytes) -> None:
