@@ -308,7 +308,7 @@ def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
 
 
 def _demo_pretraining(config: ConfigDict) -> None:
-    config.total_steps = 800
+    config.total_steps = 700
     config.optimizer.name = 'adam'
     config.optimizer.learning_rate = 0.002
     config.optimizer.scaling = 'none'
