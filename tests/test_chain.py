@@ -19,18 +19,22 @@ ROOT = Path(__file__).parent.parent
 FEW_LABELS = '--config.label_fraction=0.1'
 
 
-def run(config: str, workdir: Path, *flags: str) -> dict:
-    """`result.json` of a demo."""
+def start(config: str, workdir: Path, *flags: str) -> subprocess.CompletedProcess:
+    """A demo as a process of its own, on one device."""
     command = [sys.executable, '-m', 'big_ssl.main', f'--config=configs/{config}.py:demo']
-    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
-    done = subprocess.run(
+    return subprocess.run(
         [*command, f'--workdir={workdir}', *flags],
         cwd=ROOT,
-        env=environment,
+        env=os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def run(config: str, workdir: Path, *flags: str) -> dict:
+    """`result.json` of a demo."""
+    done = start(config, workdir, *flags)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((workdir / 'result.json').read_text())
 
@@ -115,17 +119,8 @@ def test_everything_that_a_workdir_holds(chain):
 
 def test_another_architecture_is_refused(chain, tmp_path):
     folder, _ = chain
-    command = [sys.executable, '-m', 'big_ssl.main', '--config=configs/derm_finetune.py:demo']
     flags = [f'--config.init_from={folder / "micle"}', '--config.model.depth=34']
-    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
-    done = subprocess.run(
-        [*command, f'--workdir={tmp_path / "w"}', *flags],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = start('derm_finetune', tmp_path / 'w', *flags)
     errors = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
     assert done.returncode == 2 and len(errors) == 1 and 'Traceback' not in done.stderr
     assert str(folder / 'micle') in errors[0] and '--config.model.depth=18' in errors[0]
