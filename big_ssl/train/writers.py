@@ -41,8 +41,12 @@ class MetricsWriter:
         """Adds one line; values must be finite numbers."""
         if not self._active:
             return
-        with self._path.open('a') as file:
-            file.write(json.dumps({'step': step, 'split': split, **values}) + '\n')
+        line = json.dumps({'step': step, 'split': split, **values}) + '\n'
+        if '://' in str(self._path):  # object stores cannot append
+            workdir_lib.write(self._path, self._path.read_text() + line)
+        else:
+            with self._path.open('a') as file:
+                file.write(line)
         tags = [
             Summary.Value(tag=f'{split}/{name}', simple_value=value)
             for name, value in values.items()
