@@ -284,8 +284,8 @@ def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
     """`''` leaves the published setting, `'demo'` makes it run in minutes on two CPU cores.
 
     The demo reads the embedded SYNTHETIC phantom set (with `dataset.manifest`: your own images) and
-    trains a small network on small images, mildly augmented: so short a run learns nothing from
-    views of full strength.
+    trains a small network on small images, mildly augmented: short trials with stronger views had
+    not begun to learn (BUILD_NOTES.md).
 
     Raises:
       InputError: another variant.
