@@ -97,6 +97,17 @@ def test_figures_follow_from_the_predictions(chain):
             assert results[name][f'test/{metric}'] == pytest.approx(value, abs=1e-9), (name, metric)
 
 
+def test_what_the_weights_have_seen_goes_through_to_the_last_result(chain):
+    folder, results = chain
+    for name in ('finetuned', 'elsewhere'):
+        seen = results[name]
+        assert seen['trained_on/init_from'] == str(folder / 'micle')
+        assert seen['trained_on/before/splits'] == 'train' and seen['trained_on/before/step'] == 600
+        assert seen['trained_on/before/images'] > 5 * seen['trained_on/images']
+    assert results['elsewhere']['trained_on/step'] == results['finetuned']['trained_on/step']
+    assert not any(name.startswith('trained_on/before') for name in results['scratch'])
+
+
 def test_evaluation_alone_repeats_the_figures(chain):
     _, results = chain
     shared = [name for name in results['finetuned'] if name.startswith('test/')]

@@ -23,7 +23,7 @@ from big_ssl.losses.ntxent import nt_xent
 from big_ssl.models.heads import ProjectionHead
 from big_ssl.models.networks import ContrastiveNetwork
 from big_ssl.report import pictures
-from big_ssl.tasks import build, monitor, outputs
+from big_ssl.tasks import build, monitor, outputs, provenance
 from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
@@ -100,7 +100,11 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     network = ContrastiveNetwork(build.make_encoder(config), head)
     optimizer = build.make_optimizer(config, schedule)
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
-    about = {'config': config.to_dict(), 'data': manifest.fingerprint()}
+    about = {
+        'config': config.to_dict(),
+        'data': manifest.fingerprint(),
+        'trained_on': provenance.trained_on(config, manifest, rows, checkpoints),
+    }
     parts = ('encoder', 'projection')
     state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=parts)
     build.log_size(state, plan, images=len(rows), epoch=sampler.epoch)
@@ -121,8 +125,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         should_stop=should_stop,
         what='pre-training',
     )
-    seen = outputs.trained_on(config, manifest, rows, int(state.step))
-    outputs.write_pretraining(workdir, seen)
+    outputs.write_pretraining(workdir, provenance.at_step(about, int(state.step)))
 
 
 def groups(config: ConfigDict, indices: Indices) -> feed.Batch:

@@ -22,7 +22,7 @@ from big_ssl.errors import InputError
 from big_ssl.evaluation import calibration, summary
 from big_ssl.evaluation.cases import aggregate
 from big_ssl.models.networks import ClassifierNetwork
-from big_ssl.tasks import build, outputs, predict
+from big_ssl.tasks import build, outputs, predict, provenance
 from big_ssl.tasks.scores import Scores
 from big_ssl.train import init_from
 from big_ssl.train import mesh as mesh_lib
@@ -197,7 +197,6 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     }
     if not thresholds:
         log.info('no thresholds from validation in %s: figures at them are left out', result)
-    trained_on = {name: value for name, value in known.items() if name.startswith('trained_on/')}
     report(
         config,
         workdir,
@@ -205,6 +204,6 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         scored,
         task,
         thresholds,
-        trained_on
+        provenance.at_step(trained.about, trained.step)
         | {'evaluated/data': manifest.fingerprint(), 'evaluated/init_from': config.init_from},
     )

@@ -5,13 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import pandas as pd
 from etils import epath
-from ml_collections import ConfigDict
 
 import big_ssl
-from big_ssl.data import cases
 from big_ssl.data.labels import Task
 from big_ssl.data.manifest import Manifest
 from big_ssl.report import page
@@ -21,39 +18,6 @@ from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.writers import read_metrics
 
 PAIRS, PREDICTIONS, REPORT = 'pairs.png', 'predictions.csv', 'report.html'
-
-
-def trained_on(
-    config: ConfigDict, manifest: Manifest, rows: np.ndarray, step: int
-) -> dict[str, Any]:
-    """What a model has seen, for `result.json`."""
-    patients = set(manifest.patient_id[rows].tolist()) - {''}
-    return {
-        'trained_on/data': manifest.path,
-        'trained_on/fingerprint': manifest.fingerprint(),
-        'trained_on/synthetic': config.dataset.name == 'phantom',
-        'trained_on/splits': config.splits.train,
-        'trained_on/images': len(rows),
-        'trained_on/cases': len(set(cases.case_names(manifest, rows).tolist())),
-        'trained_on/patients': len(patients) or 'not known',
-        'trained_on/label_fraction': config.label_fraction,
-        'trained_on/init_from': config.init_from or 'random initialisation',
-        'trained_on/seed': config.seed,
-        'trained_on/step': step,
-        **_seen_before(config.init_from),
-    }
-
-
-def _seen_before(init_from: str | None) -> dict[str, Any]:
-    """What the weights that a run began with had seen, and theirs before: `trained_on/before/…`."""
-    result = epath.Path(init_from) / workdir_lib.RESULT if init_from else None
-    if result is None or not result.exists():
-        return {}
-    return {
-        f'trained_on/before/{name.removeprefix("trained_on/")}': value
-        for name, value in json.loads(result.read_text()).items()
-        if name.startswith('trained_on/')
-    }
 
 
 def write_pretraining(workdir: epath.Path, seen: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from big_ssl.data.sampler import Indices, Sampler
 from big_ssl.errors import InputError
 from big_ssl.losses.classification import sigmoid_xent, softmax_xent
 from big_ssl.models.networks import ClassifierNetwork
-from big_ssl.tasks import build, evaluate, outputs
+from big_ssl.tasks import build, evaluate, provenance
 from big_ssl.tasks.scores import Scores
 from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
@@ -128,6 +128,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     about = {
         'config': config.to_dict(),
         'data': data.manifest.fingerprint(),
+        'trained_on': provenance.trained_on(config, data.manifest, data.rows, checkpoints),
         'task': dataclasses.asdict(data.task),
     }
     state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=('encoder',))
@@ -165,7 +166,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     scored = [score(state, split, should_stop) for split in data.judged]
     judges_val = data.judged[0] == config.splits.val
     thresholds = evaluate.thresholds_of(scored[0], data.task) if judges_val else None
-    seen = outputs.trained_on(config, data.manifest, data.rows, int(state.step))
+    seen = provenance.at_step(about, int(state.step))
     evaluate.report(config, workdir, data.manifest, scored, data.task, thresholds, seen)
 
 

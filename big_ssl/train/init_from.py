@@ -27,11 +27,13 @@ class Source:
       workdir: of that run.
       weights: `params` and `batch_stats`, nested dictionaries of NumPy arrays.
       about: what was saved beside them, the run's `config` among it.
+      step: at which they were saved.
     """
 
     workdir: str
     weights: dict[str, Any]
     about: dict[str, Any]
+    step: int
 
 
 def load(workdir: str) -> Source:
@@ -40,13 +42,24 @@ def load(workdir: str) -> Source:
     Raises:
       InputError: there is no checkpoint.
     """
+    checkpoints, step = _chosen(workdir)
+    log.info('weights from %s, step %d', checkpoints.folder, step)
+    return Source(workdir, checkpoints.weights(step), checkpoints.about(step), step)
+
+
+def about(workdir: str) -> tuple[dict[str, Any], int]:
+    """What was saved beside the weights that `load` takes, and their step; raises as `load`."""
+    checkpoints, step = _chosen(workdir)
+    return checkpoints.about(step), step
+
+
+def _chosen(workdir: str) -> tuple[Checkpoints, int]:
     checkpoints = Checkpoints(epath.Path(workdir), read_only=True)
     step = checkpoints.best()
     step = checkpoints.latest() if step is None else step
     if step is None:
         raise InputError(f'init_from: {workdir} has no finished checkpoint')
-    log.info('weights from %s, step %d', checkpoints.folder, step)
-    return Source(workdir, checkpoints.weights(step), checkpoints.about(step))
+    return checkpoints, step
 
 
 def check_settings(source: Source, config: ConfigDict, keys: tuple[str, ...]) -> None:

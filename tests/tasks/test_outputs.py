@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from big_ssl.config import defaults
 from big_ssl.data.labels import Task
 from big_ssl.tasks import outputs
 from big_ssl.tasks.scores import Scores
@@ -94,35 +93,6 @@ def test_a_manifest_without_further_columns(tmp_path):
     rows = [(f'{i}.png', case, '', 'benign', 'test') for i, case in enumerate('ABCBBD')]
     found = outputs.predictions(helpers.manifest_of(tmp_path, rows), scores_of(), TASK)
     assert found.shape == (3, 6)
-
-
-def test_what_was_trained_on(tmp_path):
-    config = defaults()
-    config.seed, config.label_fraction, config.init_from = 4, 0.5, 'runs/micle'
-    manifest = manifest_of(tmp_path)
-    seen = outputs.trained_on(config, manifest, np.array([0, 1, 3, 5]), 120)
-    assert seen == {
-        'trained_on/data': str(tmp_path / 'table.csv'),
-        'trained_on/fingerprint': manifest.fingerprint(),
-        'trained_on/synthetic': False,
-        'trained_on/splits': 'train',
-        'trained_on/images': 4,
-        'trained_on/cases': 3,  # A, B and the image without a case
-        'trained_on/patients': 2,
-        'trained_on/label_fraction': 0.5,
-        'trained_on/init_from': 'runs/micle',
-        'trained_on/seed': 4,
-        'trained_on/step': 120,
-    }
-
-
-def test_trained_on_synthetic_images_of_unknown_patients(tmp_path):
-    config = defaults()
-    config.dataset.name = 'phantom'
-    seen = outputs.trained_on(config, manifest_of(tmp_path), np.array([2, 5]), 1)
-    assert seen['trained_on/synthetic'] is True
-    assert seen['trained_on/patients'] == 'not known'
-    assert seen['trained_on/init_from'] == 'random initialisation'
 
 
 def test_files_of_an_evaluation(tmp_path):

@@ -1,0 +1,58 @@
+"""What the weights of a run have seen, for `result.json`: its own data, and those before it."""
+
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from big_ssl.data import cases
+from big_ssl.data.manifest import Manifest
+from big_ssl.train import init_from
+from big_ssl.train.checkpoint import Checkpoints
+
+
+def trained_on(
+    config: ConfigDict, manifest: Manifest, rows: np.ndarray, checkpoints: Checkpoints
+) -> dict[str, Any]:
+    """`trained_on/…`, to be kept beside every checkpoint of a run.
+
+    A run that goes on keeps what its checkpoint says. One that begins with the weights of another
+    adds what those had seen, and theirs before, as `trained_on/before/…`.
+
+    Args:
+      rows: of the manifest, the training images.
+      checkpoints: of this run.
+
+    Raises:
+      InputError: `init_from` holds no checkpoint.
+    """
+    if (step := checkpoints.latest()) is not None:
+        return checkpoints.about(step)['trained_on']
+    patients = set(manifest.patient_id[rows].tolist()) - {''}
+    return {
+        'trained_on/data': manifest.path,
+        'trained_on/fingerprint': manifest.fingerprint(),
+        'trained_on/synthetic': config.dataset.name == 'phantom',
+        'trained_on/splits': config.splits.train,
+        'trained_on/images': len(rows),
+        'trained_on/cases': len(set(cases.case_names(manifest, rows).tolist())),
+        'trained_on/patients': len(patients) or 'not known',
+        'trained_on/label_fraction': config.label_fraction,
+        'trained_on/init_from': config.init_from or 'random initialisation',
+        'trained_on/seed': config.seed,
+        **_before(config.init_from),
+    }
+
+
+def at_step(about: dict[str, Any], step: int) -> dict[str, Any]:
+    """`trained_on/…` of a checkpoint, with its step."""
+    return about['trained_on'] | {'trained_on/step': step}
+
+
+def _before(workdir: str | None) -> dict[str, Any]:
+    if not workdir:
+        return {}
+    return {
+        f'trained_on/before/{name.removeprefix("trained_on/")}': value
+        for name, value in at_step(*init_from.about(workdir)).items()
+    }
