@@ -119,6 +119,13 @@ def keys(config: ConfigDict, prefix: str = '') -> list[str]:
     return found
 
 
+def get(config: ConfigDict, dotted: str) -> Any:
+    """The value of a dotted name, as from `keys`."""
+    for key in dotted.split('.'):
+        config = config[key]
+    return config
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`, did you mean X?` for the known key that looks most like `name`, or nothing."""
     known = list(known)
@@ -182,7 +189,7 @@ def _check_choices(config: ConfigDict) -> None:
         'aggregate': ('probabilities', 'none'),
     }
     for key, allowed in choices.items():
-        value = _get(config, key)
+        value = get(config, key)
         if value not in allowed:
             hint = nearest(value, allowed) if isinstance(value, str) else ''
             listed = ', '.join(map(str, allowed))
@@ -222,19 +229,13 @@ def _check_numbers(config: ConfigDict) -> None:
         )
     }
     for key, (low, high) in bounds.items():
-        if not low <= _get(config, key) <= high:
-            raise InputError(f'config: {key}={_get(config, key)} is outside [{low:g}, {high:g}]')
+        if not low <= get(config, key) <= high:
+            raise InputError(f'config: {key}={get(config, key)} is outside [{low:g}, {high:g}]')
     for key in ('crop.area', 'crop.aspect'):
-        pair = _get(config, key)
+        pair = get(config, key)
         numbers = len(pair) == 2 and all(isinstance(side, int | float) for side in pair)
         if not numbers or not 0 < pair[0] <= pair[1] or (key == 'crop.area' and pair[1] > 1):
             raise InputError(f'config: {key}={pair} is not a valid range (LOW, HIGH)')
-
-
-def _get(config: ConfigDict, dotted: str) -> Any:
-    for key in dotted.split('.'):
-        config = config[key]
-    return config
 
 
 def steps(config: ConfigDict, name: str, *, epoch: int, total: int | None = None) -> int:

@@ -98,7 +98,7 @@ def _end(code: int, line: str) -> int:
 
 def _help() -> str:
     known = config_lib.defaults()
-    rows = [f'  --config.{key}={_get(known, key)}' for key in config_lib.keys(known)]
+    rows = [f'  --config.{key}={config_lib.get(known, key)}' for key in config_lib.keys(known)]
     return '\n'.join(
         [
             __doc__ or '',
@@ -108,12 +108,6 @@ def _help() -> str:
             *rows,
         ]
     )
-
-
-def _get(config: ConfigDict, dotted: str) -> object:
-    for key in dotted.split('.'):
-        config = config[key]
-    return config
 
 
 def _explain(error: Exception, argv: Sequence[str]) -> str:

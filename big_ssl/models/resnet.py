@@ -1,7 +1,7 @@
 """ResNet encoders (He et al. 2016, arXiv:1512.03385) of any width, ending in pooled features."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -72,7 +72,7 @@ class ResNet(nn.Module):
 class Stage(nn.Module):
     """Blocks of equal width, of which the first has the stride."""
 
-    block: Any
+    block: type['Block']
     blocks: int
     channels: int
     stride: int
@@ -89,18 +89,26 @@ class Stage(nn.Module):
         return x
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016, figure 5 left)."""
+class Block(nn.Module):
+    """What the two kinds of residual block share: `channels` inside, `stride` in a 3x3."""
 
     channels: int
     stride: int
     padding: str
     dtype: Any
 
+    def layers(self, train: bool) -> tuple[Callable[..., nn.Conv], Callable[..., nn.BatchNorm]]:
+        """Constructors of a convolution and of a normalisation."""
+        conv = functools.partial(_conv, padding=self.padding, dtype=self.dtype)
+        return conv, functools.partial(_norm, train, self.dtype)
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions beside a shortcut (He et al. 2016, figure 5 left)."""
+
     @nn.compact
     def __call__(self, x: Float[Array, 'n h w c'], train: bool) -> Float[Array, 'n h2 w2 k']:
-        norm = functools.partial(_norm, train, self.dtype)
-        conv = functools.partial(_conv, padding=self.padding, dtype=self.dtype)
+        conv, norm = self.layers(train)
         y = conv(self.channels, 3, self.stride, name='conv1')(x)
         y = nn.relu(norm('bn1')(y))
         y = conv(self.channels, 3, 1, name='conv2')(y)
@@ -108,18 +116,12 @@ class BasicBlock(nn.Module):
         return nn.relu(_shortcut(x, y.shape, self.stride, conv, norm) + y)
 
 
-class BottleneckBlock(nn.Module):
+class BottleneckBlock(Block):
     """1x1, 3x3 and 1x1 convolutions beside a shortcut, 4 * channels out (figure 5 right)."""
-
-    channels: int
-    stride: int
-    padding: str
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, 'n h w c'], train: bool) -> Float[Array, 'n h2 w2 k']:
-        norm = functools.partial(_norm, train, self.dtype)
-        conv = functools.partial(_conv, padding=self.padding, dtype=self.dtype)
+        conv, norm = self.layers(train)
         y = conv(self.channels, 1, 1, name='conv1')(x)
         y = nn.relu(norm('bn1')(y))
         y = conv(self.channels, 3, self.stride, name='conv2')(y)

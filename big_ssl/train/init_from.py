@@ -10,6 +10,7 @@ from etils import epath
 from flax import traverse_util
 from ml_collections import ConfigDict
 
+from big_ssl import config as config_lib
 from big_ssl.errors import InputError
 from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.state import TrainState
@@ -69,9 +70,9 @@ def check_settings(source: Source, config: ConfigDict, keys: tuple[str, ...]) ->
       InputError: they differ; the message gives the flags that make them equal.
     """
     theirs = ConfigDict(source.about['config'])
-    wrong = [key for key in keys if _get(theirs, key) != _get(config, key)]
+    wrong = [key for key in keys if config_lib.get(theirs, key) != config_lib.get(config, key)]
     if wrong:
-        flags = ' '.join(f'--config.{key}={_get(theirs, key)}' for key in wrong)
+        flags = ' '.join(f'--config.{key}={config_lib.get(theirs, key)}' for key in wrong)
         raise InputError(
             f'init_from: {source.workdir} was trained with other settings; to use it: {flags}'
         )
@@ -102,12 +103,6 @@ def apply(state: TrainState, source: Source, parts: tuple[str, ...]) -> TrainSta
                     source.weights[name][part],
                 )
     return dataclasses.replace(state, params=trees['params'], batch_stats=trees['batch_stats'])
-
-
-def _get(config: ConfigDict, dotted: str) -> Any:
-    for key in dotted.split('.'):
-        config = config[key]
-    return config
 
 
 def _mismatch(trees: dict[str, Any], weights: dict[str, Any], part: str) -> str:
