@@ -15,17 +15,17 @@ from big_ssl.errors import InputError
 
 DURATIONS = ('total', 'warmup', 'checkpoint_every', 'monitor_every', 'log_every')
 UNITS = ('steps', 'epochs', 'examples', 'percent')
-TASKS = ('contrastive', 'supervised', 'evaluate')
+TASKS = ('contrastive', 'supervised', 'evaluate', 'predict', 'embed')
 
 
 def defaults() -> ConfigDict:
     """Every key with its default; `None` marks a key without one."""
     config = ConfigDict()
-    config.task = 'contrastive'  # contrastive | supervised | evaluate
+    config.task = 'contrastive'  # contrastive | supervised | evaluate | predict | embed
     config.seed = 0
 
     config.dataset = ConfigDict()
-    config.dataset.name = 'manifest'  # manifest | phantom (embedded, synthetic)
+    config.dataset.name = 'manifest'  # manifest | phantom, phantom_elsewhere (synthetic)
     config.dataset.manifest = config_dict.placeholder(str)  # CSV, one row an image
     config.dataset.data_dir = config_dict.placeholder(str)  # phantom: where it is made and kept
     config.dataset.image_root = config_dict.placeholder(str)  # default: the manifest's folder
@@ -41,12 +41,17 @@ def defaults() -> ConfigDict:
     config.splits = ConfigDict()  # names of splits, several joined by '+'
     config.splits.train = 'train'
     config.splits.val = 'val'
-    config.splits.evaluate = 'test'
+    config.splits.evaluate = 'test'  # all: every row, whatever its split
     config.splits.seed = 0  # of the split made where the manifest has none; not a run's seed
 
     config.labels = ConfigDict()
     config.labels.kind = 'single'  # single: one class a case | multi: any number, joined by '|'
     config.labels.negative = ''  # multi: the label that means none of the classes
+    config.labels.classes = ()  # in the order of the scores; (): those of the training labels
+    config.labels.map = ''  # label names to classes: a CSV with columns label and class, or scin
+    config.labels.other = ''  # class of all other labels; ignore: left out; '': an error
+    config.labels.uncertain = 'ignore'  # multi: LABEL? in training: zeros | ones | own_class
+    config.labels.val = 'alike'  # with a label_fraction: val is reduced alike | full
     config.label_fraction = 1.0  # of the training patients (cases where no patient is known)
     config.label_seed = 0  # which draw of them
 
@@ -102,8 +107,11 @@ def defaults() -> ConfigDict:
     config.optimizer.weight_decay = 1e-6
 
     config.select = 'best'  # supervised: evaluate the checkpoint best on validation | last
+    config.classifier = 'trained'  # evaluate: that of init_from | linear_probe | knn
     config.aggregate = 'probabilities'  # image scores to a case's: probabilities (mean) | none
     config.bootstrap_replicates = 1000
+    config.subgroups = ()  # columns of the manifest; figures are given for each of their values
+    config.subgroup_edges = (20, 40, 60, 80)  # cut columns of numbers, such as an age in years
     config.monitor = ConfigDict()
     config.monitor.knn_k = 20
     config.monitor.max_images = 5000  # of the bank (train), and of the query (val)
@@ -173,10 +181,12 @@ def _one_unit(config: ConfigDict, name: str, overridden: set[str]) -> None:
 def _check_choices(config: ConfigDict) -> None:
     choices: dict[str, tuple[Any, ...]] = {
         'task': TASKS,
-        'dataset.name': ('manifest', 'phantom'),
+        'dataset.name': ('manifest', 'phantom', 'phantom_elsewhere'),
         'dataset.placement': ('host', 'device'),
         'dataset.channels': (1, 3),
         'labels.kind': ('single', 'multi'),
+        'labels.uncertain': ('ignore', 'zeros', 'ones', 'own_class'),
+        'labels.val': ('alike', 'full'),
         'pairing': ('augment', 'case'),
         'model.depth': (18, 34, 50, 101, 152, 200),
         'model.stem': ('standard', 'small_images'),
@@ -186,6 +196,7 @@ def _check_choices(config: ConfigDict) -> None:
         'optimizer.scaling': ('linear', 'sqrt', 'none'),
         'optimizer.schedule': ('cosine', 'constant'),
         'select': ('best', 'last'),
+        'classifier': ('trained', 'linear_probe', 'knn'),
         'aggregate': ('probabilities', 'none'),
     }
     for key, allowed in choices.items():
@@ -301,6 +312,7 @@ def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
         config.total_epochs = None
         config.warmup_epochs = None
         config.warmup_percent = 5.0
+        config.labels.classes, config.labels.other = (), ''
         tune = _demo_pretraining if config.task == 'contrastive' else _demo_finetuning
         tune(config)
     elif variant:

@@ -1,16 +1,21 @@
 """From the label column to numbers, and which labels a run may see."""
 
 import dataclasses
+import logging
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from big_ssl.data import permutation
 from big_ssl.data.cases import codes, patient_names
-from big_ssl.data.manifest import Manifest
+from big_ssl.data.manifest import SEPARATOR, UNCERTAIN, Manifest
 from big_ssl.errors import InputError
 
-SEPARATOR = '|'
+log = logging.getLogger(__name__)
+
+POLICIES = ('ignore', 'zeros', 'ones', 'own_class')
+UNCERTAIN_CLASS = 2  # besides 0, negative, and 1, positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,27 +26,43 @@ class Task:
       classes: names, in the order of the scores.
       multilabel: any number of classes at once, else exactly one.
       negative: of a multi-label task, the label that means none of the classes ("No Finding").
+      uncertain_class: of a multi-label task, "uncertain" is learnt as a third outcome of each class
+        (U-MultiClass of Irvin et al. 2019, CheXpert, section 3).
     """
 
     classes: tuple[str, ...]
     multilabel: bool
     negative: str = ''
+    uncertain_class: bool = False
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network gives an image."""
+        return len(self.classes) * (3 if self.uncertain_class else 1)
 
 
 def find_task(
-    manifest: Manifest, rows: Int[np.ndarray, ' n'], kind: str, negative: str = ''
+    manifest: Manifest,
+    rows: Int[np.ndarray, ' n'],
+    kind: str,
+    negative: str = '',
+    *,
+    classes: tuple[str, ...] = (),
+    uncertain: str = 'ignore',
 ) -> Task:
-    """The classes that occur among `rows`, sorted by name.
+    """The classes that occur among `rows`, sorted by name, or those given.
 
     Args:
       kind: 'single' or 'multi'.
       negative: see `Task`.
+      classes: in the order of the scores; a line says which of them have no training label.
+      uncertain: one of `POLICIES`.
 
     Raises:
       InputError: fewer classes than there is something to tell apart.
     """
     multilabel = kind == 'multi'
-    found = {name for row in rows for name in _names(manifest.label[row], multilabel)}
+    found = {name for row in rows for name, _ in _names(manifest.label[row], multilabel)}
     names = found - {negative} if multilabel else found
     least = 1 if multilabel else 2
     if len(names) < least:
@@ -50,7 +71,10 @@ def find_task(
             f'{manifest.path}: the training labels have {len(names)} class(es) '
             f'({listed}), at least {least} are needed'
         )
-    return Task(tuple(sorted(names)), multilabel, negative)
+    if absent := [name for name in classes if name not in names]:
+        log.warning('%s: classes without a training label: %s', manifest.path, ', '.join(absent))
+    own_class = multilabel and uncertain == 'own_class'
+    return Task(classes or tuple(sorted(names)), multilabel, negative, own_class)
 
 
 def labelled(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> Int[np.ndarray, ' m']:
@@ -59,25 +83,43 @@ def labelled(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> Int[np.ndarray,
 
 
 def encode(
-    manifest: Manifest, rows: Int[np.ndarray, ' n'], task: Task
+    manifest: Manifest, rows: Int[np.ndarray, ' n'], task: Task, uncertain: str = 'ignore'
 ) -> Int[np.ndarray, ' n'] | Float[np.ndarray, 'n k']:
-    """Class numbers int32 [n], or 0/1 float32 [n, k] for a multi-label task.
+    """Class numbers int32 [n], or float32 [n, k] for a multi-label task: 0, 1, NaN (not known).
+
+    A class that a multi-label row does not name is negative there.
+
+    Args:
+      uncertain: what `LABEL?` is, one of `POLICIES`: 'ignore' (NaN), 'zeros', 'ones', or
+        'own_class' (`UNCERTAIN_CLASS`).
 
     Raises:
       InputError: a row's label is not one of the task's classes.
     """
+    return encode_names(manifest.label[rows], task, lambda i: manifest.where(rows[i]), uncertain)
+
+
+def encode_names(
+    names: Shaped[np.ndarray, ' n'],
+    task: Task,
+    where: Callable[[int], str],
+    uncertain: str = 'ignore',
+) -> Int[np.ndarray, ' n'] | Float[np.ndarray, 'n k']:
+    """`encode` of labels as strings; `where` names one of them in a message."""
     number = {name: i for i, name in enumerate(task.classes)}
-    targets = np.zeros((len(rows), len(task.classes)), np.float32)
-    for i, row in enumerate(rows):
-        for name in _names(manifest.label[row], task.multilabel):
+    doubt = {'ignore': np.nan, 'zeros': 0, 'ones': 1, 'own_class': UNCERTAIN_CLASS}[uncertain]
+    targets = np.zeros((len(names), len(task.classes)), np.float32)
+    for i, label in enumerate(names):
+        parts = _names(label, task.multilabel)
+        for name, certain in sorted(parts, key=lambda part: part[1]):  # the certain one holds
             if task.multilabel and name == task.negative:
                 continue
             if name not in number:
                 raise InputError(
-                    f'{manifest.where(row)}: label {name!r} does not occur in the training labels '
+                    f'{where(i)}: label {name!r} does not occur in the training labels '
                     f'({", ".join(task.classes)})'
                 )
-            targets[i, number[name]] = 1
+            targets[i, number[name]] = 1 if certain else doubt
     return targets if task.multilabel else targets.argmax(axis=1).astype(np.int32)
 
 
@@ -87,20 +129,25 @@ def fraction(
     """The rows of a random `share` of the patients (of the cases where no patient is known).
 
     Stratified by the rarest class that a patient has (those with none are a stratum too), at least
-    one patient a stratum. For one seed a smaller share is a part of every larger one.
+    one patient a stratum and one with each class. For one seed a smaller share is a part of every
+    larger one: patients are taken in one order, those that must be there first.
     """
     if share >= 1:
         return rows
-    names = patient_names(manifest, rows)
-    patient = codes(names)
+    patient = codes(patient_names(manifest, rows))
     targets = encode(manifest, rows, task)
-    present = targets if task.multilabel else np.eye(len(task.classes))[targets]
-    has = np.zeros((patient.max() + 1, len(task.classes)))
-    np.maximum.at(has, patient, present)
-    rarity = np.where(has > 0, has.sum(axis=0), np.inf)
+    present = targets == 1 if task.multilabel else np.eye(len(task.classes), dtype=bool)[targets]
+    has = np.zeros((patient.max() + 1, len(task.classes)), bool)
+    np.logical_or.at(has, patient, present)
+    rarity = np.where(has, has.sum(axis=0), np.inf)
     stratum = np.where(has.any(axis=1), rarity.argmin(axis=1), -1)
     order = permutation.uniforms(seed, np.arange(len(has)))
+    elsewhere = stratum[:, None] != np.arange(len(task.classes))
+    first = np.where(has, order[:, None] + elsewhere, np.inf).argmin(axis=0)
+    needed = np.unique(first[has.any(axis=0)])
+    order[needed] -= 1
     kept = np.zeros(len(has), bool)
+    kept[needed] = True
     for name in np.unique(stratum):
         members = np.flatnonzero(stratum == name)
         count = max(1, round(share * len(members)))
@@ -129,6 +176,9 @@ def case_label(
     return np.array([first[code] for code in range(len(first))])
 
 
-def _names(label: str, multilabel: bool) -> list[str]:
-    parts = label.split(SEPARATOR) if multilabel else [label]
-    return [name for part in parts if (name := part.strip())]
+def _names(label: str, multilabel: bool) -> list[tuple[str, bool]]:
+    """Names of classes, and whether each is certain."""
+    if not multilabel:
+        return [(label.strip(), True)] if label.strip() else []
+    parts = filter(None, map(str.strip, label.split(SEPARATOR)))
+    return [(part.removesuffix(UNCERTAIN).strip(), not part.endswith(UNCERTAIN)) for part in parts]

@@ -21,6 +21,8 @@ from etils import epath
 from big_ssl.data import permutation
 from big_ssl.errors import InputError
 
+SEPARATOR, UNCERTAIN = '|', '?'  # of several labels; after one that is uncertain
+ALL = 'all'
 COLUMNS = ('image_path', 'case_id', 'patient_id', 'label', 'split')
 
 
@@ -34,6 +36,7 @@ class Manifest:
       case_id, patient_id, label, split: one entry an image.
       further: the columns that big_ssl does not read, carried to `predictions.csv`.
       lines: row number of each image as a spreadsheet counts.
+      label_in_table: the labels before they were given a task's names, if they were.
       announcements: what a person should be told about the table.
     """
 
@@ -46,6 +49,7 @@ class Manifest:
     further: pd.DataFrame
     lines: np.ndarray
     announcements: tuple[str, ...] = ()
+    label_in_table: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image_path)
@@ -55,11 +59,13 @@ class Manifest:
         return f'{self.path} row {self.lines[row]}'
 
     def rows(self, splits: tuple[str, ...]) -> np.ndarray:
-        """Indices of the images of these splits.
+        """Indices of the images of these splits; `('all',)` is every image, whatever its split.
 
         Raises:
           InputError: one of the splits has no rows, or none is named.
         """
+        if splits == (ALL,):
+            return np.arange(len(self))
         if not splits:
             raise InputError('config: splits: the name of a split is empty')
         for name in splits:
@@ -72,7 +78,8 @@ class Manifest:
         """SHA-256 of paths (relative to the table), ids, labels and splits, 16 hex digits."""
         digest = hashlib.sha256()
         folder = str(epath.Path(self.path).parent)
-        for row in zip(self.image_path, self.case_id, self.patient_id, self.label, self.split):
+        label = self.label if self.label_in_table is None else self.label_in_table
+        for row in zip(self.image_path, self.case_id, self.patient_id, label, self.split):
             elsewhere = ('://' in row[0]) != ('://' in folder)
             relative = row[0] if elsewhere else os.path.relpath(row[0], folder)
             line = '\x1f'.join((relative, *row[1:]))
@@ -81,7 +88,11 @@ class Manifest:
 
 
 def read_manifest(
-    path: str, *, columns: Mapping[str, str], image_root: str | None = None, split_seed: int = 0
+    path: str,
+    *,
+    columns: Mapping[str, str],
+    image_root: str | None = None,
+    split_seed: int | None = 0,
 ) -> Manifest:
     """Reads and checks a CSV.
 
@@ -89,7 +100,8 @@ def read_manifest(
       path: of the CSV, local or anything `etils.epath` opens.
       columns: our name → the table's own, for each of `COLUMNS`.
       image_root: what relative image paths are relative to; default the CSV's folder.
-      split_seed: of the split by patient that is made when there is no split column.
+      split_seed: of the split by patient that is made when there is no split column; None makes
+        none.
 
     Raises:
       InputError: naming file, row and column.
@@ -107,15 +119,18 @@ def read_manifest(
     _check_unique(text['image_path'], columns['image_path'], where)
     _check_nested(text['case_id'], text['patient_id'], where)
     announcements = []
-    if columns['split'] not in table:
+    if columns['split'] not in table and split_seed is not None:
         text['split'] = seeded_split(units, split_seed)
         counts = (f'{name} {(text["split"] == name).sum()}' for name in ('train', 'val', 'test'))
         announcements.append(
             f'{path} has no column {columns["split"]!r}: split by patient (by case or image where '
             f'none is known) with seed {split_seed}: {", ".join(counts)} images'
         )
-    elif (unsplit := int((text['split'] == '').sum())) > 0:
+    elif split_seed is not None and (unsplit := int((text['split'] == '').sum())) > 0:
         announcements.append(f'{path}: {unsplit} rows have no split and are not used')
+    if (text['split'] == ALL).any() and (text['split'] != ALL).any():
+        first = int(np.flatnonzero(text['split'] == ALL)[0])
+        raise InputError(f'{where(first)}: a split may not be called {ALL!r}: that means all rows')
     for what in ('patient', 'case'):
         _check_leak(text[f'{what}_id'], text['split'], what, where)
     further = table.drop(columns=[columns[name] for name in COLUMNS if columns[name] in table])

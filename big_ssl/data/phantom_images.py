@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from scipy import ndimage
 
 SUPERSAMPLING = 2
 
@@ -44,6 +45,14 @@ class Lesion:
     colour: Float[np.ndarray, ' 3']
     size: float
     elongation: float
+
+
+def other_camera(pixels: UInt8[np.ndarray, 's s 3']) -> UInt8[np.ndarray, 's s 3']:
+    """The same image from a camera with a warmer white, a steeper curve and a slight blur."""
+    light = pixels.astype(np.float64) / 255
+    light = ndimage.gaussian_filter(light, (0.6, 0.6, 0))
+    light = light**1.25 * np.array([1.08, 0.97, 0.82])
+    return np.rint(light.clip(0, 1) * 255).astype(np.uint8)
 
 
 def _draw_lesion(label: str, rng: Random) -> Lesion:

@@ -3,6 +3,7 @@
 TensorFlow does the reading and decoding only; which images and which crops is decided before.
 """
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -57,8 +58,11 @@ def host_batches(
     tf.config.set_visible_devices([], 'GPU')
     local = len(range(sampler.batch_size)[part])
     dataset = tf.data.Dataset.range(steps.start, steps.stop).map(plan).unbatch()
-    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(load, num_parallel_calls=os.cpu_count())
     dataset = dataset.batch(local, drop_remainder=True).prefetch(_PREFETCH)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread sleeps for up to a minute, and closing waits
+    dataset = dataset.with_options(options)
     iterator = dataset.as_numpy_iterator()
     for step in steps:
         try:

@@ -44,6 +44,29 @@ def sigmoid_xent(
     return _weighted_mean(losses, jnp.where(known, weights[:, None], 0.0))
 
 
+def three_way_xent(
+    logits: Float[Array, 'b 3k'],
+    targets: Float[Array, 'b k'],
+    weights: Float[Array, ' b'],
+) -> Float[Array, '']:
+    """The weighted mean cross-entropy of negative, positive and uncertain for each of k classes.
+
+    U-MultiClass of Irvin et al. 2019 (CheXpert, arXiv:1901.07031, section 3.1). Targets are 0, 1, 2
+    (uncertain) or NaN (missing, left out); the three logits of a class are beside one another.
+    """
+    known = ~jnp.isnan(targets)
+    labels = jnp.where(known, targets, 0.0).astype(jnp.int32)
+    outcomes = logits.astype(jnp.float32).reshape(*targets.shape, 3)
+    losses = optax.softmax_cross_entropy_with_integer_labels(outcomes, labels)
+    return _weighted_mean(losses, jnp.where(known, weights[:, None], 0.0))
+
+
+def three_way_probabilities(logits: Float[Array, 'b 3k']) -> Float[Array, 'b k']:
+    """The chance of positive where it is either positive or negative, float32 (section 3.1)."""
+    outcomes = logits.astype(jnp.float32).reshape(logits.shape[0], -1, 3)
+    return jax.nn.sigmoid(outcomes[..., 1] - outcomes[..., 0])
+
+
 def _weighted_mean(losses: Float[Array, '...'], weights: Float[Array, '...']) -> Float[Array, '']:
     weights = weights.astype(jnp.float32)
     total = jnp.sum(weights)

@@ -172,3 +172,47 @@ def test_images_of_a_case_disagree(tmp_path):
     message = str(caught.value)
     assert "row 4: label 'y', but 'x' for the same case in" in message
     assert 'row 2' in message and '--config.aggregate=none' in message
+
+
+def test_a_class_that_always_comes_with_a_rarer_one_is_there(tmp_path):
+    """Its patients are all in the strata of others, of which a small share may have none of it."""
+    labels = ['a'] * 50 + ['b'] * 40 + ['a|c'] + ['b|c'] * 45
+    rows = [(f'{i}.png', '', f'p{i}', label, 'train') for i, label in enumerate(labels)]
+    manifest = manifest_of(tmp_path, rows)
+    everything = np.arange(len(rows))
+    task = Task(('a', 'b', 'c'), multilabel=True)
+    for seed in range(30):
+        kept = [
+            set(fraction(manifest, everything, share, seed, task).tolist())
+            for share in (0.01, 0.02, 0.05, 0.1, 0.3, 0.9)
+        ]
+        for some in kept:
+            present = {part for i in some for part in labels[i].split('|')}
+            assert present == {'a', 'b', 'c'}
+        for smaller, larger in zip(kept[:-1], kept[1:]):
+            assert smaller <= larger
+
+
+@pytest.mark.parametrize(
+    ('policy', 'value'), [('ignore', np.nan), ('zeros', 0), ('ones', 1), ('own_class', 2)]
+)
+def test_uncertain_labels(tmp_path, policy, value):
+    manifest = table(tmp_path, ['edema?|effusion', 'edema', ' effusion ? ', 'edema|edema?'])
+    task = find_task(manifest, np.arange(4), 'multi', uncertain=policy)
+    assert task.classes == ('edema', 'effusion')
+    assert task.outputs == (6 if policy == 'own_class' else 2)
+    expected = [[value, 1], [1, 0], [0, value], [1, 0]]
+    np.testing.assert_array_equal(encode(manifest, np.arange(4), task, policy), expected)
+
+
+def test_a_question_mark_in_a_single_label_is_part_of_its_name(tmp_path):
+    manifest = table(tmp_path, ['nevus?', 'nevus'])
+    assert find_task(manifest, np.arange(2), 'single').classes == ('nevus', 'nevus?')
+
+
+def test_given_classes_keep_their_order(tmp_path, caplog):
+    manifest = table(tmp_path, ['b', 'a'])
+    task = find_task(manifest, np.arange(2), 'single', classes=('c', 'b', 'a'))
+    assert task.classes == ('c', 'b', 'a')
+    assert encode(manifest, np.arange(2), task).tolist() == [1, 2]
+    assert 'classes without a training label: c' in caplog.text

@@ -172,3 +172,17 @@ def test_complaints(tmp_path):
     damaged.unlink()
     with pytest.raises(InputError, match='delete the folder'):
         phantom(tmp_path, cases=20, size=16)
+
+
+def test_elsewhere_is_another_set_of_other_colours_and_frequencies(tmp_path, manifest, images):
+    other = make_phantom(tmp_path / 'set', cases=240, size=32, elsewhere=True)
+    with other.open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row['domain'] for row in rows} == {'synthetic-phantom-elsewhere'}
+    labels = collections.Counter({row['case_id']: row['label'] for row in rows}.values())
+    counts = np.array([labels[name] for name in CLASSES])
+    share = 1 / (1 + np.arange(len(CLASSES)))
+    assert stats.chisquare(counts, 240 * share / share.sum()).pvalue > 0.001
+    theirs = np.stack([np.asarray(Image.open(other.parent / row['image_path'])) for row in rows])
+    red_over_blue = [(x[..., 0].mean() / x[..., 2].mean()) for x in (images, theirs)]
+    assert red_over_blue[1] > 1.15 * red_over_blue[0]

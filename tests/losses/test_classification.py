@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from big_ssl.losses.classification import sigmoid_xent, softmax_xent
+from big_ssl.losses.classification import (
+    sigmoid_xent,
+    softmax_xent,
+    three_way_probabilities,
+    three_way_xent,
+)
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(9, 4)).astype(np.float32) * 3
@@ -79,3 +84,22 @@ def test_extreme_logits_stay_finite():
     logits, weights = jnp.array([[200.0, -200.0]]), jnp.ones(1)
     np.testing.assert_allclose(softmax_xent(logits, jnp.array([1]), weights), 400)
     np.testing.assert_allclose(sigmoid_xent(logits, jnp.array([[0.0, 1.0]]), weights), 200)
+
+
+def test_three_outcomes_of_each_class():
+    """Two classes of three logits each, against a loop over the definition."""
+    logits = RNG.normal(size=(9, 6)).astype(np.float32) * 3
+    targets = RNG.integers(0, 3, (9, 2)).astype(np.float32)
+    targets[[1, 4, 4], [0, 0, 1]] = np.nan
+    terms, positive = [], np.zeros((9, 2))
+    for (i, c), target in np.ndenumerate(targets):
+        exps = np.exp(logits[i, 3 * c : 3 * c + 3].astype(np.float64))
+        positive[i, c] = exps[1] / (exps[0] + exps[1])
+        if not np.isnan(target):
+            terms.append((-np.log(exps[int(target)] / exps.sum()), WEIGHTS[i]))
+    losses, weights = np.transpose(terms)
+    loss = three_way_xent(logits, targets, WEIGHTS)
+    np.testing.assert_allclose(loss, np.average(losses, weights=weights), rtol=1e-5)
+    np.testing.assert_allclose(three_way_probabilities(logits), positive, rtol=1e-5)
+    gradient = jax.grad(three_way_xent)(jnp.asarray(logits), targets, WEIGHTS)
+    assert np.isfinite(gradient).all() and (gradient[4] == 0).all()
