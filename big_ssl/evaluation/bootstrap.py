@@ -1,11 +1,11 @@
 """Bootstrap over patients: whole clusters are drawn, because a patient's cases are not independent.
 
-Efron & Tibshirani 1993, An Introduction to the Bootstrap: the resampling follows the structure of
-the data (chapter 8), and the intervals are the percentile method's (chapter 13).
+Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 8: the resampling follows the
+structure of the data. `intervals` makes intervals of the replicates.
 """
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 
 
 def cluster_weights(
@@ -27,21 +27,3 @@ def cluster_weights(
         drawn = random.integers(len(codes), size=len(codes))
         row[:] = np.bincount(drawn, minlength=len(codes))[cluster_of_case]
     return weights
-
-
-def interval(
-    point: float, replicates: Float[np.ndarray, ' r'], level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval (Efron & Tibshirani 1993, section 13.3) of a metric.
-
-    Replicates that are NaN (a rare class was not drawn) are ignored. It has no width where every
-    replicate agrees, as for a sensitivity of 5 out of 5: read it beside the number of positives.
-
-    Returns:
-      (low, high); both NaN if the metric itself or every replicate is NaN.
-    """
-    defined = replicates[~np.isnan(replicates)]
-    if np.isnan(point) or not len(defined):
-        return float('nan'), float('nan')
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -3,14 +3,18 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-    """A point for each bin of confidence; means are NaN where a bin is empty."""
+    """A point for each bin of confidence; means are NaN where a bin is empty.
 
-    confidence: Float[np.ndarray, ' bins']  # mean confidence of the bin's cases
+    Of one class against the rest, the confidence is the probability of the class, and the accuracy
+    the share of its cases.
+    """
+
+    confidence: Float[np.ndarray, ' bins']  # mean of the bin's cases
     accuracy: Float[np.ndarray, ' bins']  # share of them that are right
     count: Int[np.ndarray, ' bins']
 
@@ -24,7 +28,44 @@ def reliability(
     section 5. The confidence is the highest probability; of equal ones the first is predicted.
     """
     confidence = np.asarray(probabilities, np.float64).max(axis=1)
-    correct = np.asarray(probabilities).argmax(axis=1) == labels
+    return _binned(confidence, np.asarray(probabilities).argmax(axis=1) == labels, bins)
+
+
+def expected_calibration_error(
+    labels: Int[np.ndarray, ' n'], probabilities: Float[np.ndarray, 'n k'], bins: int = 15
+) -> float:
+    """Mean gap between confidence and accuracy over the bins, weighted by their cases; 0 to 1.
+
+    Guo et al. 2017, equation 3. Raises ValueError without cases.
+    """
+    return _mean_gap(reliability(labels, probabilities, bins))
+
+
+def binary_reliability(
+    labels: Num[np.ndarray, ' n'], probabilities: Float[np.ndarray, ' n'], bins: int = 15
+) -> Reliability:
+    """Mean predicted probability of one class and its observed share, in the bins of `reliability`.
+
+    Niculescu-Mizil & Caruana 2005, Predicting Good Probabilities with Supervised Learning, section
+    4. Labels are 1 and 0; a case with any other (NaN: missing) is left out.
+    """
+    known = (labels == 1) | (labels == 0)
+    return _binned(np.asarray(probabilities, np.float64)[known], labels[known] == 1, bins)
+
+
+def binary_calibration_error(
+    labels: Num[np.ndarray, ' n'], probabilities: Float[np.ndarray, ' n'], bins: int = 15
+) -> float:
+    """Mean gap between probability and share over the bins of `binary_reliability`; 0 to 1.
+
+    Raises ValueError without labelled cases.
+    """
+    return _mean_gap(binary_reliability(labels, probabilities, bins))
+
+
+def _binned(
+    confidence: Float[np.ndarray, ' n'], correct: Bool[np.ndarray, ' n'], bins: int
+) -> Reliability:
     inner_edges = np.linspace(0, 1, bins + 1)[1:-1]
     bin_of_case = np.searchsorted(inner_edges, confidence, side='left')
     count = np.bincount(bin_of_case, minlength=bins)
@@ -36,15 +77,8 @@ def reliability(
     )
 
 
-def expected_calibration_error(
-    labels: Int[np.ndarray, ' n'], probabilities: Float[np.ndarray, 'n k'], bins: int = 15
-) -> float:
-    """Mean gap between confidence and accuracy over the bins, weighted by their cases; 0 to 1.
-
-    Guo et al. 2017, equation 3. Raises ValueError without cases.
-    """
-    if not len(labels):
+def _mean_gap(curve: Reliability) -> float:
+    if not curve.count.sum():
         raise ValueError('no cases to calibrate')
-    curve = reliability(labels, probabilities, bins)
     gaps = np.nan_to_num(np.abs(curve.accuracy - curve.confidence))
     return float((curve.count * gaps).sum() / curve.count.sum())

@@ -1,9 +1,11 @@
 """Weighted k-nearest-neighbour classification: how good frozen features are, without training."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Float, Int
 
-from big_ssl.evaluation import metrics
+from big_ssl.evaluation import class_frequencies, metrics
 
 _CHUNK_ELEMENTS = 2**24  # 64 MiB of float32 similarities
 
@@ -25,20 +27,37 @@ def knn_predict(
 
     Raises ValueError if the bank is empty.
     """
-    if not len(bank):
-        raise ValueError('kNN needs at least one bank entry')
-    k = min(k, len(bank))
-    bank, query = _normalise(bank), _normalise(query)
     scores = np.zeros((len(query), classes))
-    step = max(1, _CHUNK_ELEMENTS // len(bank))
-    for start in range(0, len(query), step):
-        similarity = query[start : start + step] @ bank.T
-        nearest = np.argpartition(similarity, len(bank) - k, axis=1)[:, len(bank) - k :]
-        near = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
-        votes = np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
-        rows = np.broadcast_to(start + np.arange(len(near))[:, None], near.shape)
+    for start, nearest, votes in _neighbours(bank, query, k, temperature):
+        rows = np.broadcast_to(start + np.arange(len(votes))[:, None], votes.shape)
         np.add.at(scores, (rows, bank_labels[nearest]), votes)
     return scores / scores.sum(axis=1, keepdims=True)
+
+
+def knn_predict_multilabel(
+    bank: Float[np.ndarray, 'n d'],
+    bank_targets: Float[np.ndarray, 'n classes'],
+    query: Float[np.ndarray, 'm d'],
+    classes: int,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> Float[np.ndarray, 'm classes']:
+    """Probability of each class: the mean of the neighbours' targets, weighted as `knn_predict`.
+
+    Targets are 1, 0 and NaN (missing): a neighbour counts for the classes it is labelled for. Where
+    no neighbour is, the probability is the share of the class in the bank, 0 without any label.
+
+    Raises ValueError if the bank is empty.
+    """
+    share = np.nan_to_num(class_frequencies.shares(bank_targets, classes))
+    scores = np.tile(share, (len(query), 1))
+    known = ~np.isnan(bank_targets)
+    for start, nearest, votes in _neighbours(bank, query, k, temperature):
+        labelled = np.einsum('mk,mkc->mc', votes, known[nearest])
+        positive = np.einsum('mk,mkc->mc', votes, bank_targets[nearest] == 1)
+        of_query = scores[start : start + len(votes)]
+        np.divide(positive, labelled, out=of_query, where=labelled > 0)
+    return scores
 
 
 def knn_accuracy(
@@ -57,6 +76,22 @@ def knn_accuracy(
         'top1': float(metrics.top_k_accuracy(query_labels, scores, once)[0]),
         'balanced_accuracy': float(metrics.balanced_accuracy(query_labels, scores, once)[0]),
     }
+
+
+def _neighbours(
+    bank: Float[np.ndarray, 'n d'], query: Float[np.ndarray, 'm d'], k: int, temperature: float
+) -> Iterator[tuple[int, Int[np.ndarray, 'q k'], Float[np.ndarray, 'q k']]]:
+    """For q queries at a time: number of the first, indices of the k nearest, and their votes."""
+    if not len(bank):
+        raise ValueError('kNN needs at least one bank entry')
+    k = min(k, len(bank))
+    bank, query = _normalise(bank), _normalise(query)
+    step = max(1, _CHUNK_ELEMENTS // len(bank))
+    for start in range(0, len(query), step):
+        similarity = query[start : start + step] @ bank.T
+        nearest = np.argpartition(similarity, len(bank) - k, axis=1)[:, len(bank) - k :]
+        near = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
+        yield start, nearest, np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
 
 
 def _normalise(features: Float[np.ndarray, 'n d']) -> Float[np.ndarray, 'n d']:

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import scipy.stats
 
 from big_ssl.evaluation import bootstrap
@@ -31,32 +30,10 @@ def test_seeded_and_named_by_anything():
     assert (weights != bootstrap.cluster_weights(codes, 30, seed=6)).any()
 
 
-def test_interval_of_a_clustered_mean_is_the_normal_one():
+def test_deviation_of_a_clustered_mean_is_that_of_the_patients():
     """60 patients of 5 equal cases: the deviation of the mean is the patients', not the cases'."""
     values = np.random.default_rng(2).normal(size=60)
     per_case, clusters = np.repeat(values, 5), np.repeat(np.arange(60), 5)
     weights = bootstrap.cluster_weights(clusters, 4000, seed=0)
     means = weights @ per_case / weights.sum(axis=1)
-    low, high = bootstrap.interval(values.mean(), means)
-    half_width = 1.96 * values.std() / np.sqrt(60)
-    assert low == pytest.approx(values.mean() - half_width, abs=0.08 * half_width)
-    assert high == pytest.approx(values.mean() + half_width, abs=0.08 * half_width)
-
-
-def test_interval_covers_the_truth_about_as_often_as_it_says():
-    random = np.random.default_rng(3)
-    covered = 0
-    for trial in range(300):
-        effect = np.repeat(random.normal(size=40), 3)  # patients differ
-        values = effect + 0.3 * random.normal(size=120)
-        weights = bootstrap.cluster_weights(np.repeat(np.arange(40), 3), 300, seed=trial)
-        low, high = bootstrap.interval(values.mean(), weights @ values / weights.sum(axis=1), 0.9)
-        covered += low <= 0 <= high
-    assert 0.83 < covered / 300 < 0.95  # case by case, it would cover about 67%
-
-
-def test_interval_ignores_undefined_replicates():
-    replicates = np.array([np.nan, *np.linspace(0, 1, 101), np.nan])
-    assert bootstrap.interval(0.5, replicates, level=0.9) == pytest.approx((0.05, 0.95))
-    assert np.isnan(bootstrap.interval(0.5, np.full(3, np.nan))).all()
-    assert np.isnan(bootstrap.interval(np.nan, replicates)).all()
+    np.testing.assert_allclose(means.std(), values.std() / np.sqrt(60), rtol=0.05)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import sklearn.calibration
 
 from big_ssl.evaluation import calibration
 
@@ -50,3 +51,43 @@ def test_a_confidence_on_an_edge_lies_in_the_lower_bin():
     probabilities = np.array([[0.5, 0.5], [0.75, 0.25], [0.76, 0.24]])
     curve = calibration.reliability(np.zeros(3, int), probabilities, bins=4)
     np.testing.assert_array_equal(curve.count, [0, 1, 1, 1])
+
+
+def test_curve_and_error_of_one_class_are_those_of_a_loop():
+    random = np.random.default_rng(2)
+    probabilities = random.random(300)
+    labels = (random.random(300) < probabilities**2).astype(float)
+    labels[::7] = np.nan
+    curve = calibration.binary_reliability(labels, probabilities, bins=10)
+    error = 0.0
+    for b in range(10):
+        inside = [
+            i
+            for i, p in enumerate(probabilities)
+            if b / 10 < p <= (b + 1) / 10 and not np.isnan(labels[i])
+        ]
+        share, mean = np.mean(labels[inside]), np.mean(probabilities[inside])
+        assert curve.count[b] == len(inside)
+        assert (curve.confidence[b], curve.accuracy[b]) == pytest.approx((mean, share))
+        error += len(inside) / 257 * abs(share - mean)
+    found = calibration.binary_calibration_error(labels, probabilities, bins=10)
+    assert found == pytest.approx(error) and error > 0.1
+
+
+def test_curve_of_one_class_is_scikit_learns():
+    random = np.random.default_rng(3)
+    probabilities = random.random(200) ** 2
+    labels = random.integers(0, 2, 200)
+    curve = calibration.binary_reliability(labels, probabilities, bins=8)
+    share, mean = sklearn.calibration.calibration_curve(labels, probabilities, n_bins=8)
+    np.testing.assert_allclose(curve.accuracy[curve.count > 0], share)
+    np.testing.assert_allclose(curve.confidence[curve.count > 0], mean)
+
+
+def test_a_class_is_judged_by_its_probability_not_by_confidence():
+    """Said to be impossible, and never there: certain and right, in the first bin."""
+    curve = calibration.binary_reliability(np.zeros(4), np.zeros(4))
+    assert curve.count[0] == 4 and curve.confidence[0] == curve.accuracy[0] == 0
+    assert calibration.binary_calibration_error(np.zeros(4), np.zeros(4)) == 0
+    with pytest.raises(ValueError, match='no cases'):
+        calibration.binary_calibration_error(np.full(3, np.nan), np.zeros(3))

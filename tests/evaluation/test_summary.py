@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.metrics
 
 from big_ssl.evaluation import summary
@@ -45,6 +46,8 @@ def test_single_label_values_are_sklearns():
         'top3': sklearn.metrics.top_k_accuracy_score(labels, probabilities, k=3),
         'balanced_accuracy': sklearn.metrics.balanced_accuracy_score(labels, predicted),
         'auc_macro': np.mean(aucs),
+        'auc_macro/classes': 4,
+        'auc_macro_all': np.mean(aucs),
         'auc/melanoma': aucs[2],
         'auc/melanoma/n': (labels == 2).sum(),
         'sensitivity_at_val_threshold/acne': (probabilities[labels == 0, 0] >= 0.3).mean(),
@@ -53,21 +56,88 @@ def test_single_label_values_are_sklearns():
         'specificity_at_val_threshold/acne/n': (labels != 0).sum(),
     }
     assert {key: result[key] for key in expected} == pytest.approx(expected)
-    named = 3 + 1 + 4 * 4
-    assert len(result) == 2 + 4 * named
+    named = 3 + 2 + 4 * 4
+    assert len(result) == 2 + 1 + 4 * named
     for key in ('top1', 'auc_macro', 'auc/nevus'):
         assert result[f'{key}/low'] < result[key] < result[f'{key}/high']
     assert all(type(value) in (int, float) for value in result.values())
 
 
-def test_interval_of_top1_is_that_of_resampled_patients():
+def test_interval_of_top1_is_wilsons_of_the_patients_deviation():
+    """100 patients of three cases each: the variance of the mean is in closed form."""
     labels, probabilities, clusters = single_label_data(n=300)
-    result = summarise(labels, probabilities, clusters, replicates=2000)
+    result = summarise(labels, probabilities, clusters, replicates=4000)
     correct = (probabilities.argmax(axis=1) == labels).reshape(100, 3).mean(axis=1)
-    random = np.random.default_rng(11)
-    means = correct[random.integers(100, size=(4000, 100))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    assert (result['top1/low'], result['top1/high']) == pytest.approx((low, high), abs=0.012)
+    p, variance = correct.mean(), correct.var() / 100
+    n = 1 / (variance / (p * (1 - p)) + 1 / 2000)
+    t = scipy.stats.t.ppf(0.975, 99)
+    roots = np.roots([1 + t**2 / n, -(2 * p + t**2 / n), p**2])  # |p - x| = t sqrt(x (1 - x) / n)
+    found = result['top1/low'], result['top1/high']
+    assert found == pytest.approx(tuple(sorted(roots)), abs=0.002)
+
+
+def test_five_of_five_caught_has_an_interval_with_width():
+    labels = np.repeat([1, 0], [5, 60])
+    probabilities = np.eye(2)[labels]
+    result = summary.summarise(
+        labels,
+        probabilities,
+        np.arange(65),
+        ('benign', 'malignant'),
+        multilabel=False,
+        thresholds={'malignant': 0.5},
+        replicates=50,
+    )
+    name = 'sensitivity_at_val_threshold/malignant'
+    t = scipy.stats.t.ppf(0.975, 4)
+    assert result[name] == result[f'{name}/high'] == 1
+    assert result[f'{name}/low'] == pytest.approx(5 / (5 + t**2))
+
+
+def test_rare_classes_are_shown_but_not_averaged():
+    """Ten, nine, two and many positives: the second and third are left out of the macro AUC."""
+    labels = np.repeat([0, 1, 2, 3], [10, 9, 2, 40])
+    probabilities = np.random.default_rng(5).dirichlet(np.ones(4), 61)
+    clusters = np.arange(61)
+    aucs = [sklearn.metrics.roc_auc_score(labels == i, probabilities[:, i]) for i in range(4)]
+    result = summarise(labels, probabilities, clusters)
+    assert result['auc_macro'] == pytest.approx((aucs[0] + aucs[3]) / 2)
+    assert result['auc_macro/classes'] == 2 and result['auc_macro/n'] == 61
+    assert result['auc_macro_all'] == pytest.approx(np.mean(aucs))
+    assert [result[f'auc/{name}'] for name in CLASSES] == pytest.approx(aucs)
+    # Two patients are too few for an interval, of the class itself and of what contains it.
+    without = {name for name in result if f'{name}/n' in result and f'{name}/low' not in result}
+    rare = ('auc/melanoma', 'sensitivity_at_90_specificity_on_this_split/melanoma')
+    assert without == {'auc_macro_all', 'balanced_accuracy', *rare}
+    every = summarise(labels, probabilities, clusters, min_positives=1)
+    assert every['auc_macro/classes'] == 4
+    assert every['auc_macro'] == every['auc_macro_all'] == result['auc_macro_all']
+
+
+def test_a_macro_auc_of_no_class_is_left_out():
+    _, probabilities, clusters = single_label_data(n=36)
+    result = summarise(np.arange(36) % 4, probabilities, clusters)
+    assert not [name for name in result if name.split('/')[0] == 'auc_macro']
+    aucs = [result[f'auc/{name}'] for name in CLASSES]
+    assert result['auc_macro_all'] == pytest.approx(np.mean(aucs))
+
+
+def test_rare_findings_are_not_averaged_either():
+    random = np.random.default_rng(6)
+    labels = np.zeros((80, 4))
+    for i, positives in enumerate((10, 9, 30, 80)):
+        labels[random.choice(80, positives, replace=False), i] = 1
+    labels[np.flatnonzero(labels[:, 2])[:21], 2] = np.nan  # nine of thirty are left
+    probabilities = random.random((80, 4))
+    result = summarise(labels, probabilities, np.arange(80), True)
+    assert result['auc_macro'] == result['auc/acne'] and result['auc_macro/classes'] == 1
+    known = ~np.isnan(labels[:, 2])
+    aucs = [
+        sklearn.metrics.roc_auc_score(labels[rows, i], probabilities[rows, i])
+        for i, rows in ((0, slice(None)), (1, slice(None)), (2, known))
+    ]
+    assert result['auc_macro_all'] == pytest.approx(np.mean(aucs))
+    assert 'auc/nevus' not in result  # no negatives
 
 
 def test_multi_label_leaves_missing_entries_out_of_their_class_only():

@@ -1,0 +1,300 @@
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+
+from big_ssl.evaluation import bootstrap, comparison, intervals, summary
+
+pytestmark = pytest.mark.filterwarnings('error')
+
+
+def two_classes(random, positives=30, negatives=60):
+    """Patients of 1 to 3 cases, and what makes their cases easy or hard."""
+    sizes = random.integers(1, 4, positives + negatives)
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    common = random.normal(size=len(sizes))[codes] + random.normal(size=len(codes))
+    return (codes < positives).astype(int), codes, common / np.sqrt(2)
+
+
+def runs_of(random, labels, common, strengths, noise):
+    """Scores [R, n, 2] whose separation is each run's own."""
+    own = np.sqrt(noise) * random.normal(size=(len(strengths), len(labels)))
+    scores = np.sqrt(1 - noise) * common + own + np.asarray(strengths)[:, None] * labels
+    return np.stack([-scores, scores], axis=-1)
+
+
+def exact_accuracies(accuracies, patients=12):
+    """Every patient has 20 cases, of which a run has the same share right: no patient matters."""
+    right = np.arange(20)[None, :] < np.round(20 * np.asarray(accuracies))[:, None]
+    scores = np.stack([right, ~right], axis=-1).astype(float)
+    return np.zeros(20 * patients, int), np.tile(scores, (1, patients, 1))
+
+
+def test_metrics_are_sklearns():
+    random = np.random.default_rng(0)
+    labels, scores = random.integers(0, 4, 200), random.random((200, 4))
+    once = np.ones((1, 200))
+    predicted = scores.argmax(axis=1)
+    aucs = [sklearn.metrics.roc_auc_score(labels == i, scores[:, i]) for i in range(4)]
+    targets = np.eye(4)[labels]
+    targets[:50, 3] = np.nan
+    found = sklearn.metrics.roc_auc_score(labels[50:] == 3, scores[50:, 3])
+    for metric, given, expected in (
+        (comparison.top1, labels, (predicted == labels).mean()),
+        (
+            comparison.balanced_accuracy,
+            labels,
+            sklearn.metrics.balanced_accuracy_score(labels, predicted),
+        ),
+        (comparison.macro_auc((0, 2)), labels, (aucs[0] + aucs[2]) / 2),
+        (comparison.auc_of(1), labels, aucs[1]),
+        (comparison.macro_auc((1, 3)), targets, (aucs[1] + found) / 2),
+    ):
+        assert metric(given, scores, once)[0] == pytest.approx(expected)
+
+
+def test_support_is_that_of_the_groups_compared():
+    labels, clusters = np.repeat([0, 1, 2], [6, 10, 14]), np.arange(30)
+    assert comparison.top1.support(labels, clusters) == intervals.Support((30.0,))
+    expected = intervals.Support((6.0, 10.0, 14.0), terms=3)
+    assert comparison.balanced_accuracy.support(labels, clusters) == expected
+    expected = intervals.Support((6.0, 24.0, 14.0, 16.0), terms=2)
+    assert comparison.macro_auc((0, 2)).support(labels, clusters) == expected
+
+
+def test_interval_of_one_run_is_that_of_the_summary():
+    random = np.random.default_rng(1)
+    labels, codes, common = two_classes(random)
+    scores = runs_of(random, labels, common, [1.0], 0.5)
+    expected = summary.summarise(
+        labels, scores[0], codes, 'ab', multilabel=False, thresholds=None, replicates=100, seed=3
+    )
+    for metric, name in (
+        (comparison.top1, 'top1'),
+        (comparison.balanced_accuracy, 'balanced_accuracy'),
+        (comparison.auc_of(1), 'auc/b'),
+        (comparison.macro_auc((0, 1)), 'auc_macro'),
+    ):
+        found = comparison.method_interval(
+            labels, scores, codes, metric, pretraining=[0], replicates=100, seed=3
+        )
+        assert found.value == pytest.approx(expected[name])
+        assert (found.low, found.high) == pytest.approx(
+            (expected[f'{name}/low'], expected[f'{name}/high'])
+        )
+        assert not found.covers_pretraining
+
+
+def test_difference_of_two_runs_is_the_paired_bootstrap_of_a_loop():
+    random = np.random.default_rng(2)
+    labels, codes, common = two_classes(random)
+    a, b = (runs_of(random, labels, common, [s], 0.5) for s in (1.2, 0.9))
+    found = comparison.paired_difference(
+        labels,
+        a,
+        b,
+        codes,
+        comparison.auc_of(1),
+        pretraining_a=[0],
+        pretraining_b=[0],
+        replicates=60,
+        seed=4,
+    )
+    differences = []
+    for row in bootstrap.cluster_weights(codes, 60, 4):
+        drawn = np.repeat(np.arange(len(labels)), row)
+        one, other = (sklearn.metrics.roc_auc_score(labels[drawn], s[0, drawn, 1]) for s in (a, b))
+        differences.append(one - other)
+    deviation = np.std(differences, ddof=1)
+    groups = [labels == 1, labels == 0]
+    freedom = intervals.support(codes, groups).degrees_of_freedom
+    value = np.subtract(*(sklearn.metrics.roc_auc_score(labels, s[0, :, 1]) for s in (a, b)))
+    assert found.value == pytest.approx(value)
+    low, high = scipy.stats.t.interval(0.95, freedom, value, deviation)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.p == pytest.approx(2 * scipy.stats.t.sf(abs(value) / deviation, freedom))
+
+
+def test_where_only_seeds_differ_it_is_the_t_test():
+    """Welch's for two methods, the paired one where both use the same pre-trainings."""
+    a, b = np.array([0.8, 0.9, 0.7, 0.85]), np.array([0.6, 0.65, 0.55, 0.75])
+    labels, scores_a = exact_accuracies(a)
+    _, scores_b = exact_accuracies(b)
+    clusters = np.arange(len(labels)) // 20
+    for same, expected in (
+        (False, scipy.stats.ttest_ind(a, b, equal_var=False)),
+        (True, scipy.stats.ttest_rel(a, b)),
+    ):
+        found = comparison.paired_difference(
+            labels,
+            scores_a,
+            scores_b,
+            clusters,
+            comparison.top1,
+            pretraining_a=[3, 1, 0, 2],
+            pretraining_b=[3, 1, 0, 2],
+            same_pretrainings=same,
+            replicates=40_000,
+        )
+        low, high = expected.confidence_interval()
+        assert found.value == pytest.approx(a.mean() - b.mean())
+        assert (found.low, found.high) == pytest.approx((low, high), abs=0.003)
+        assert found.p == pytest.approx(expected.pvalue, rel=0.05)
+        assert found.covers_pretraining
+
+
+def test_finetunings_of_one_pretraining_are_no_replicates():
+    random = np.random.default_rng(5)
+    labels, codes, common = two_classes(random)
+    scores = runs_of(random, labels, common, [1.0, 1.2, 0.8], 0.5)
+    settings = {'metric': comparison.auc_of(1), 'replicates': 200}
+    each = comparison.method_interval(labels, scores, codes, pretraining=[0, 1, 2], **settings)
+    copied = comparison.method_interval(
+        labels, scores[[0, 0, 1, 2, 2, 2]], codes, pretraining=[0, 0, 1, 2, 2, 2], **settings
+    )
+    assert (copied.value, copied.low, copied.high) == pytest.approx(
+        (each.value, each.low, each.high)
+    )
+    assert copied.covers_pretraining
+    wrong = comparison.method_interval(
+        labels, scores[[0, 0, 1, 2, 2, 2]], codes, pretraining=range(6), **settings
+    )
+    assert wrong.high - wrong.low < each.high - each.low
+
+
+def test_with_one_pretraining_its_runs_are_drawn_and_the_result_says_so():
+    a = np.array([0.8, 0.9, 0.7])
+    labels, scores = exact_accuracies(a)
+    clusters = np.arange(len(labels)) // 20
+    _, baseline = exact_accuracies([0.5])
+    found = comparison.paired_difference(
+        labels,
+        scores,
+        baseline,
+        clusters,
+        comparison.top1,
+        pretraining_a=[7, 7, 7],
+        pretraining_b=[7],
+        replicates=40_000,
+    )
+    low, high = scipy.stats.ttest_1samp(a - 0.5, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.003)
+    assert not found.covers_pretraining
+    one = comparison.method_interval(labels, scores, clusters, comparison.top1, pretraining=[7] * 3)
+    assert not one.covers_pretraining and one.low < 0.7 and one.high > 0.9
+
+
+def test_the_interval_excludes_0_just_where_p_is_below_a_twentieth():
+    random = np.random.default_rng(6)
+    excluded = 0
+    for trial in range(60):
+        labels, codes, common = two_classes(random)
+        a, b = (runs_of(random, labels, common, random.normal(s, 0.1, 3), 0.3) for s in (1.3, 1.0))
+        found = comparison.paired_difference(
+            labels,
+            a,
+            b,
+            codes,
+            comparison.auc_of(1),
+            pretraining_a=range(3),
+            pretraining_b=range(3),
+            replicates=100,
+            seed=trial,
+        )
+        assert (found.low > 0 or found.high < 0) == (found.p < 0.05)
+        excluded += found.p < 0.05
+    assert 10 < excluded < 50
+
+
+@pytest.mark.parametrize('pretrainings', [2, 3, 5])
+def test_intervals_hold_the_truth_over_patients_and_seeds(pretrainings):
+    """300 trials (standard error 1.3%) of two methods whose separations vary by pre-training."""
+    random = np.random.default_rng(pretrainings)
+    metric, codes = comparison.auc_of(1), np.arange(pretrainings)
+    strengths = np.linspace(-6, 6, 2001)
+    density = scipy.stats.norm.pdf(strengths) / scipy.stats.norm.pdf(strengths).sum()
+    truth = [(scipy.stats.norm.cdf((m + 0.3 * strengths) / np.sqrt(2)) @ density) for m in (1.3, 1)]
+    held = np.zeros(3)
+    for trial in range(300):
+        labels, clusters, common = two_classes(random)
+        a, b = (
+            runs_of(random, labels, common, random.normal(m, 0.3, pretrainings), 0.2)
+            for m in (1.3, 1)
+        )
+        found = comparison.paired_difference(
+            labels,
+            a,
+            b,
+            clusters,
+            metric,
+            pretraining_a=codes,
+            pretraining_b=codes,
+            replicates=150,
+            seed=trial,
+        )
+        method = comparison.method_interval(
+            labels, a, clusters, metric, pretraining=codes, replicates=150, seed=trial
+        )
+        weights = bootstrap.cluster_weights(clusters, 150, trial)
+        of_patients = sum(
+            metric(labels, one, weights) - metric(labels, other, weights)
+            for one, other in zip(a, b)
+        )
+        low, high = np.quantile(of_patients / pretrainings, [0.025, 0.975])
+        held += (
+            found.low <= truth[0] - truth[1] <= found.high,
+            method.low <= truth[0] <= method.high,
+            low <= truth[0] - truth[1] <= high,
+        )
+    held = held / 300
+    assert (held[:2] > 0.925).all() and (held[:2] < 0.995).all()
+    assert held[2] < 0.8  # patients alone, by percentiles
+
+
+def test_what_the_data_do_not_tell_is_nan():
+    random = np.random.default_rng(8)
+    labels, codes, common = two_classes(random, positives=3)
+    scores = runs_of(random, labels, common, [1.0, 1.1], 0.5)
+    settings = {'pretraining_a': [0], 'pretraining_b': [0], 'replicates': 50}
+    a, b = scores[:1], scores[1:]
+    few = comparison.paired_difference(labels, a, b, codes, comparison.auc_of(1), **settings)
+    assert not np.isnan(few.value) and np.isnan([few.low, few.high, few.p]).all()
+    same = comparison.paired_difference(labels, a, a, codes, comparison.top1, **settings)
+    assert same.value == 0 and np.isnan([same.low, same.high, same.p]).all()
+    absent = comparison.method_interval(
+        0 * labels, a, codes, comparison.auc_of(1), pretraining=[0], replicates=50
+    )
+    assert np.isnan([absent.value, absent.low, absent.high]).all()
+
+
+def test_pretrainings_called_the_same_must_be():
+    labels, scores = exact_accuracies([0.5, 0.6])
+    with pytest.raises(ValueError, match='different ones'):
+        comparison.paired_difference(
+            labels,
+            scores,
+            scores,
+            np.arange(len(labels)) // 20,
+            comparison.top1,
+            pretraining_a=[0, 1],
+            pretraining_b=[0, 2],
+            same_pretrainings=True,
+        )
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(
+        comparison.holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02]
+    )
+    found = comparison.holm(np.array([0.4, np.nan, 0.02, 0.9]))
+    np.testing.assert_allclose(found, [0.8, np.nan, 0.06, 0.9])
+    assert comparison.holm(np.array([0.6, 0.7]))[0] == 1
+    assert np.isnan(comparison.holm(np.array([np.nan]))).all()
+    assert len(comparison.holm(np.array([]))) == 0
+
+
+def test_labels_needed_is_the_smallest_fraction_within_the_margin():
+    fractions = [1.0, 0.1, 0.01, 0.5]
+    assert comparison.labels_needed(fractions, [0.01, -0.019, -0.3, 0.0], 0.02) == 0.1
+    assert comparison.labels_needed(fractions, [0.01, -0.02, np.nan, 0.0], 0.02) == 0.5
+    assert comparison.labels_needed(fractions, [-0.1, -0.1, -0.1, np.nan], 0.02) is None
