@@ -37,7 +37,7 @@ workdir.write = page.page = writers.EventFileWriter = refuse
 
 
 def make_feed(arguments: list[str]) -> feed.Feed:
-    config, _ = parse(['main', *arguments])
+    config, *_ = parse(['main', *arguments])
     manifest = source.open_manifest(config)
     rows = manifest.rows(('train',))
     sampler = Sampler(cases.units_of_cases(manifest, rows), 3, config.batch_size, views=2)

@@ -125,12 +125,12 @@ def test_help_lists_every_key(capsys, flag):
 
 
 def test_values_reach_the_config():
-    config, workdir = parse([
+    config, workdir, given = parse([
         'big_ssl', '--workdir=gs://bucket/run', '--config.total_epochs=3', MICLE,
         '--config.optimizer.learning_rate=1', '--config.crop.area=(0.5, 1)',
         '--noconfig.mask_same_patient', '--config.dataset.manifest=a b/täble.csv',
     ])  # fmt: skip
-    assert workdir == 'gs://bucket/run'
+    assert workdir == 'gs://bucket/run' and 'crop.area' in given and 'seed' not in given
     assert config.total_epochs == 3 and config.total_steps is None
     assert config.optimizer.learning_rate == 1.0 and config.crop.area == (0.5, 1)
     assert config.mask_same_patient is False

@@ -20,7 +20,7 @@ from big_ssl.data.images import ImageTable
 from big_ssl.data.manifest import Manifest
 from big_ssl.evaluation import collapse, knn
 from big_ssl.models.networks import ContrastiveNetwork
-from big_ssl.tasks import predict
+from big_ssl.tasks import inference
 from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.state import TrainState
@@ -72,10 +72,10 @@ def make_monitor(
         def forward(images: jax.Array) -> dict[str, jax.Array]:
             return {'features': embed(state, images)}
 
-        return predict.over_images(config, table, rows, forward, mesh)['features']
+        return inference.over_images(config, table, rows, forward, mesh)['features']
 
     def monitor(state: TrainState) -> loop.Metrics:
-        paired = predict.fetch_finite(embed_pairs(state, pairs))
+        paired = inference.fetch_finite(embed_pairs(state, pairs))
         figures = {
             'alignment': collapse.alignment(paired['z'][:, :2]),
             'uniformity': collapse.uniformity(paired['z'][:, 0]),

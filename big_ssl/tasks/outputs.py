@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import pandas as pd
 from etils import epath
 
@@ -17,7 +18,7 @@ from big_ssl.tasks.scores import Scores
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.writers import read_metrics
 
-PAIRS, PREDICTIONS, REPORT = 'pairs.png', 'predictions.csv', 'report.html'
+PAIRS, REPORT = 'pairs.png', 'report.html'
 
 
 def write_pretraining(workdir: epath.Path, seen: Mapping[str, Any]) -> None:
@@ -29,7 +30,7 @@ def write_pretraining(workdir: epath.Path, seen: Mapping[str, Any]) -> None:
     page.page('Pre-training', sections, workdir / REPORT)
     last = [record for record in records if record['split'] == 'val'][-1]
     figures = {f'val/{key}': value for key, value in last.items() if key not in ('step', 'split')}
-    _write_result(workdir, figures | dict(seen))
+    write_result(workdir, figures | dict(seen))
 
 
 def write_evaluation(
@@ -43,33 +44,61 @@ def write_evaluation(
     if jax.process_index() != 0:
         return
     table = pd.concat([predictions(manifest, scores, task) for scores in scored])
-    workdir_lib.write(workdir / PREDICTIONS, table.to_csv(index=False))
+    write_table(workdir, 'predictions', table)
     sections = pages.evaluation(read_metrics(workdir), scored, task, result)
     page.page('Evaluation', sections, workdir / REPORT)
-    _write_result(workdir, result)
+    write_result(workdir, result)
 
 
 def predictions(manifest: Manifest, scores: Scores, task: Task) -> pd.DataFrame:
-    """A row for each case: ids, label, one score a class, and the manifest's further columns.
+    """A row for each case: ids, label, one score a class, and the manifest's further columns."""
+    ours = identified(manifest, scores.rows[scores.first]).assign(split=scores.split)
+    further = manifest.further.iloc[scores.rows]
+    return with_scores(ours, scores.probabilities, task, further, scores.case)
+
+
+def identified(manifest: Manifest, rows: np.ndarray) -> pd.DataFrame:
+    """`split`, `case_id`, `patient_id` and `label` of these rows."""
+    names = ('split', 'case_id', 'patient_id', 'label')
+    return pd.DataFrame({name: getattr(manifest, name)[rows] for name in names})
+
+
+def with_scores(
+    ours: pd.DataFrame,
+    scores: np.ndarray,
+    task: Task,
+    further: pd.DataFrame,
+    case: np.ndarray,
+) -> pd.DataFrame:
+    """A row for each case with one score a class and the manifest's further columns.
 
     Where the images of a case differ in a further column, its values are joined by '|'. A further
     column that has the name of one of ours is called `manifest_NAME`, such a class `class_NAME`.
+
+    Args:
+      ours: [cases] the first columns.
+      scores: [cases, k].
+      further: [images] columns of the manifest.
+      case: [images] number of the case of each image.
     """
-    first = scores.rows[scores.first]
-    ids = {name: getattr(manifest, name)[first] for name in ('case_id', 'patient_id', 'label')}
-    ours = pd.DataFrame({'split': scores.split} | ids)
     classes = [f'class_{name}' if name in ours.columns else name for name in task.classes]
-    ours = ours.assign(**dict(zip(classes, scores.probabilities.T)))
-    by_case = manifest.further.iloc[scores.rows].groupby(scores.case, sort=True)
-    further = by_case.agg(_distinct)
-    clashes = {name: f'manifest_{name}' for name in further.columns if name in ours.columns}
-    return pd.concat([ours, further.rename(columns=clashes).reset_index(drop=True)], axis=1)
+    ours = ours.assign(**dict(zip(classes, scores.T)))
+    by_case = further.groupby(case, sort=True).agg(_distinct)
+    clashes = {name: f'manifest_{name}' for name in by_case.columns if name in ours.columns}
+    return pd.concat([ours, by_case.rename(columns=clashes).reset_index(drop=True)], axis=1)
+
+
+def write_table(workdir: epath.Path, name: str, table: pd.DataFrame) -> None:
+    """`NAME.csv` and `NAME.parquet`."""
+    workdir_lib.write(workdir / f'{name}.csv', table.to_csv(index=False))
+    workdir_lib.write(workdir / f'{name}.parquet', table.to_parquet(index=False))
+
+
+def write_result(workdir: epath.Path, result: Mapping[str, Any]) -> None:
+    """`result.json`, to be written last: where it is, the rest is too."""
+    content = {'big_ssl/version': big_ssl.__version__, **result}
+    workdir_lib.write(workdir / workdir_lib.RESULT, json.dumps(content, indent=2))
 
 
 def _distinct(column: pd.Series) -> str:
     return '|'.join(dict.fromkeys(column.tolist()))
-
-
-def _write_result(workdir: epath.Path, result: Mapping[str, Any]) -> None:
-    content = {'big_ssl/version': big_ssl.__version__, **result}
-    workdir_lib.write(workdir / workdir_lib.RESULT, json.dumps(content, indent=2))

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Shaped
 from sklearn.metrics import confusion_matrix, roc_curve
 
 from big_ssl.data.labels import Task
 from big_ssl.evaluation import calibration
+from big_ssl.evaluation.class_frequencies import MIN_POSITIVES
 from big_ssl.report import pictures
 from big_ssl.report.page import Picture, Section, Table
 from big_ssl.tasks.scores import Scores
@@ -27,14 +29,20 @@ FINETUNING_CURVES = {
     'learning_rate': 'learning rate',
     'top1': 'top-1 accuracy',
     'balanced_accuracy': 'balanced accuracy',
-    'auc_macro': 'macro AUC',
+    'auc_macro_all': 'macro AUC',
 }
-HEADLINES = ('top1', 'top3', 'balanced_accuracy', 'auc_macro')
+HEADLINES = ('top1', 'top3', 'balanced_accuracy', 'auc_macro', 'auc_macro_all')
 BY_CLASS = {
     'auc': 'AUC',
     'sensitivity_at_val_threshold': 'sensitivity',
     'specificity_at_val_threshold': 'specificity',
 }
+NO_LABEL = 'no label'
+HEADLINES_OF_GROUPS = ('top1', 'balanced_accuracy', 'auc_macro')
+MACRO_RULE = (
+    f'auc_macro is the mean over the classes with at least {MIN_POSITIVES} positive cases in the '
+    'split; rarer ones are shown and left out of it. auc_macro_all is over every class that occurs.'
+)
 SYNTHETIC = (
     'All images are SYNTHETIC (the embedded phantom set): no figure here says anything about '
     'patients.'
@@ -69,6 +77,38 @@ def pretraining(
             'uniformity near 0 or a rank near 1 is a collapse.',
             [Table('Before and after', ['figure', 'at the start', 'at the end'], rows)],
             [curves],
+        ),
+    ]
+
+
+def predicted(seen: Mapping[str, Any], counts: Mapping[str, int]) -> list[Section]:
+    """Sections on a model's predictions; `counts` are the cases of each predicted class."""
+    tables = [Table('By class', ['predicted class', 'cases'], [*counts.items()])] if counts else []
+    return [
+        _training_data(seen),
+        Section(
+            'Predictions',
+            f'{seen["predicted/cases"]} cases, {seen["predicted/images"]} images; the scores are '
+            'in predictions.csv and predictions.parquet.',
+            tables,
+        ),
+    ]
+
+
+def embedded(
+    seen: Mapping[str, Any], points: Float[np.ndarray, 'n 2'], labels: Shaped[np.ndarray, ' n']
+) -> list[Section]:
+    """Sections on features; `points` is their map, `labels` are the names that colour it."""
+    names = sorted(set(labels.tolist()) - {NO_LABEL})
+    number = {NO_LABEL: -1} | {name: i for i, name in enumerate(names)}
+    codes = np.array([number[name] for name in labels])
+    return [
+        _training_data(seen),
+        Section(
+            'Embeddings',
+            f'{seen["embedded/features"]} features of each of {seen["embedded/images"]} images, in '
+            'embeddings.csv and embeddings.parquet.',
+            pictures=[Picture('Principal components', pictures.embedding(points, codes, names))],
         ),
     ]
 
@@ -119,7 +159,7 @@ def _overview(result: Mapping[str, Any], scored: Sequence[Scores]) -> Section:
     return Section(
         'Figures',
         'Image scores are averaged to cases. Intervals: 95%, bootstrap over patients (over cases '
-        'where no patient is known).',
+        f'where no patient is known). {MACRO_RULE}',
         [Table('By split', ['split', 'metric', 'value', 'low', 'high', 'cases'], rows)],
         [Picture('95% intervals', pictures.intervals(whiskers, 'value'))],
     )
@@ -131,8 +171,10 @@ def _split(scores: Scores, task: Task, result: Mapping[str, Any]) -> Section:
     for name, target, score in zip(task.classes, targets.T, scores.probabilities.T):
         metrics = [f'{scores.split}/{metric}/{name}' for metric in BY_CLASS]
         if metrics[0] in result:
-            lines[name] = roc_curve(target, score)[:2]
-            rows.append([name, int(target.sum()), *(_written(result, each) for each in metrics)])
+            known = ~np.isnan(target)
+            lines[name] = roc_curve(target[known], score[known])[:2]
+            positives = int(np.nansum(target))
+            rows.append([name, positives, *(_written(result, each) for each in metrics)])
     shown = [Picture('ROC, each class against the rest', pictures.roc(lines))]
     if not task.multilabel:
         classes, predicted = np.arange(len(task.classes)), scores.probabilities.argmax(axis=1)
@@ -143,12 +185,27 @@ def _split(scores: Scores, task: Task, result: Mapping[str, Any]) -> Section:
             Picture('Confusion', pictures.confusion(matrix, task.classes)),
             Picture('Reliability', drawn),
         ]
+    tables = [Table('By class', ['class', 'positives', *BY_CLASS.values()], rows)]
+    if groups := _subgroups(scores.split, result):
+        tables.append(Table('By subgroup', ['group', 'cases', *HEADLINES_OF_GROUPS], groups))
     return Section(
         f'Split {scores.split}',
-        'Sensitivity and specificity at the threshold that gives 90% specificity on validation.',
-        [Table('By class', ['class', 'positives', *BY_CLASS.values()], rows)],
+        'Sensitivity and specificity at the threshold that gives 90% specificity on validation. '
+        f'{MACRO_RULE}',
+        tables,
         shown,
     )
+
+
+def _subgroups(split: str, result: Mapping[str, Any]) -> list[list[Any]]:
+    """A row for each `SPLIT/n_cases@COLUMN=VALUE`."""
+    start = f'{split}/n_cases@'
+    names = [name.removeprefix(start) for name in result if name.startswith(start)]
+    return [
+        [name, result[start + name]]
+        + [_written(result, f'{split}/{metric}@{name}') for metric in HEADLINES_OF_GROUPS]
+        for name in names
+    ]
 
 
 def _interval(result: Mapping[str, Any], name: str) -> tuple[float, float, float]:

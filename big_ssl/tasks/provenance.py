@@ -7,12 +7,16 @@ from ml_collections import ConfigDict
 
 from big_ssl.data import cases
 from big_ssl.data.manifest import Manifest
+from big_ssl.data.source import PHANTOMS
 from big_ssl.train import init_from
 from big_ssl.train.checkpoint import Checkpoints
 
 
 def trained_on(
-    config: ConfigDict, manifest: Manifest, rows: np.ndarray, checkpoints: Checkpoints
+    config: ConfigDict,
+    manifest: Manifest,
+    rows: np.ndarray,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Any]:
     """`trained_on/…`, to be kept beside every checkpoint of a run.
 
@@ -21,23 +25,27 @@ def trained_on(
 
     Args:
       rows: of the manifest, the training images.
-      checkpoints: of this run.
+      checkpoints: of this run, if it has any.
 
     Raises:
       InputError: `init_from` holds no checkpoint.
     """
-    if (step := checkpoints.latest()) is not None:
+    if checkpoints is not None and (step := checkpoints.latest()) is not None:
         return checkpoints.about(step)['trained_on']
     patients = set(manifest.patient_id[rows].tolist()) - {''}
     return {
         'trained_on/data': manifest.path,
         'trained_on/fingerprint': manifest.fingerprint(),
-        'trained_on/synthetic': config.dataset.name == 'phantom',
+        'trained_on/synthetic': config.dataset.name in PHANTOMS,
         'trained_on/splits': config.splits.train,
         'trained_on/images': len(rows),
         'trained_on/cases': len(set(cases.case_names(manifest, rows).tolist())),
         'trained_on/patients': len(patients) or 'not known',
         'trained_on/label_fraction': config.label_fraction,
+        'trained_on/label_seed': config.label_seed,
+        'trained_on/label_fraction_val': (
+            config.label_fraction if config.labels.val == 'alike' else 1.0
+        ),
         'trained_on/init_from': config.init_from or 'random initialisation',
         'trained_on/seed': config.seed,
         **_before(config.init_from),

@@ -15,16 +15,14 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from big_ssl import config as config_lib
-from big_ssl.data import cases, feed, labels, source
-from big_ssl.data.images import ImageTable
+from big_ssl.data import cases, feed, labels
 from big_ssl.data.labels import Task
-from big_ssl.data.manifest import Manifest
 from big_ssl.data.sampler import Indices, Sampler
-from big_ssl.errors import InputError
-from big_ssl.losses.classification import sigmoid_xent, softmax_xent
+from big_ssl.losses.classification import sigmoid_xent, softmax_xent, three_way_xent
 from big_ssl.models.networks import ClassifierNetwork
-from big_ssl.tasks import build, evaluate, provenance
+from big_ssl.tasks import build, inference, judge, provenance, trained
+from big_ssl.tasks.judge import Split
+from big_ssl.tasks.labelled import Data, open_data
 from big_ssl.tasks.scores import Scores
 from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
@@ -36,7 +34,7 @@ from big_ssl.train.writers import MetricsWriter
 
 log = logging.getLogger(__name__)
 
-SCORE = 'auc_macro'  # of validation, picks the best checkpoint
+SCORE = 'auc_macro_all'  # of validation, picks the best checkpoint
 
 
 def make_step(
@@ -54,7 +52,9 @@ def make_step(
         variables = {'params': params, 'batch_stats': state.batch_stats}
         out, updates = network.apply(variables, images, train=True, mutable=['batch_stats'])
         weights = jnp.ones(images.shape[:1])
-        if task.multilabel:
+        if task.uncertain_class:
+            loss = three_way_xent(out['logits'], batch['targets'], weights)
+        elif task.multilabel:
             loss = sigmoid_xent(out['logits'], batch['targets'], weights)
         else:
             loss = softmax_xent(
@@ -65,47 +65,12 @@ def make_step(
     return build.make_update(loss_fn, optimizer, schedule, mesh)
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """What is trained on and what is judged, checked.
-
-    Attributes:
-      rows: of the manifest, the labelled training images of `label_fraction`.
-      judged: validation, if there is one, and then each of `splits.evaluate`.
-      table: headers of all their images.
-    """
-
-    manifest: Manifest
-    task: Task
-    rows: np.ndarray
-    judged: list[str]
-    table: ImageTable
-
-
-def open_data(config: ConfigDict) -> Data:
-    """Raises InputError where a split has no labels, a label is unknown, or an image is missing."""
-    manifest = source.open_manifest(config)
-    everything = labels.labelled(manifest, manifest.rows(config_lib.names(config.splits.train)))
-    kind, negative = config.labels.kind, config.labels.negative
-    task = labels.find_task(manifest, everything, kind, negative)
-    rows = labels.fraction(manifest, everything, config.label_fraction, config.label_seed, task)
-    judged = _judged_splits(config, manifest)
-    judged_rows = [
-        labels.labelled(manifest, manifest.rows(config_lib.names(split))) for split in judged
-    ]
-    for split, some in zip((config.splits.train, *judged), (rows, *judged_rows)):
-        evaluate.check_labels(config, manifest, split, some, task)
-    return Data(
-        manifest, task, rows, judged, source.open_images(config, manifest, rows, *judged_rows)
-    )
-
-
 def make_feed(config: ConfigDict, data: Data, mesh: Mesh) -> tuple[feed.Feed, Sampler]:
     """Batches of one image a case with its `targets`."""
     by_case = config.aggregate != 'none'
     units = (cases.units_of_cases if by_case else cases.units_of_images)(data.manifest, data.rows)
     sampler = Sampler(units, config.seed, config.batch_size, views=1)
-    known = labels.encode(data.manifest, data.rows, data.task)
+    known = labels.encode(data.manifest, data.rows, data.task, config.labels.uncertain)
     targets = np.zeros((len(data.manifest), *known.shape[1:]), known.dtype)
     targets[data.rows] = known
 
@@ -122,7 +87,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     training, sampler = make_feed(config, data, mesh)
     plan = build.make_plan(config, sampler.epoch)
     schedule = build.make_schedule(config, plan, sampler.epoch)
-    network = ClassifierNetwork(build.make_encoder(config), len(data.task.classes))
+    network = ClassifierNetwork(build.make_encoder(config), data.task.outputs)
     optimizer = build.make_optimizer(config, schedule)
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     about = {
@@ -134,16 +99,21 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=('encoder',))
     build.log_size(state, plan, images=len(data.rows), epoch=sampler.epoch)
     workdir_lib.begin(workdir, config.to_dict())
-    forward = evaluate.make_forward(network, data.task.multilabel, mesh)
+    forward = trained.make_forward(network, data.task, mesh)
 
-    def score(state: TrainState, split: str, stop: Any = None) -> Scores:
+    def score(state: TrainState, split: Split, stop: Any = None) -> Scores:
         of_state = functools.partial(forward, state.params, state.batch_stats)
-        return evaluate.score(config, data.table, split, data.task, of_state, mesh, stop)
+
+        def probabilities(rows: np.ndarray) -> np.ndarray:
+            found = inference.over_images(config, data.table, rows, of_state, mesh, stop)
+            return found['probabilities']
+
+        return judge.score(config, data.manifest, split, data.task, probabilities)
 
     def monitor(state: TrainState) -> loop.Metrics:
-        if config.splits.val not in data.judged:
+        if data.validation is None:
             return {}
-        return evaluate.quick_figures(score(state, config.splits.val), data.task)
+        return judge.quick_figures(score(state, data.validation), data.task)
 
     pick_best = config.select == 'best'
     state = loop.fit(
@@ -164,19 +134,6 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         state = checkpoints.restore(best, state)
         log.info('evaluating step %d, the best on %s', best, config.splits.val)
     scored = [score(state, split, should_stop) for split in data.judged]
-    judges_val = data.judged[0] == config.splits.val
-    thresholds = evaluate.thresholds_of(scored[0], data.task) if judges_val else None
+    thresholds = judge.thresholds_of(scored[0], data.task) if data.validation else None
     seen = provenance.at_step(about, int(state.step))
-    evaluate.report(config, workdir, data.manifest, scored, data.task, thresholds, seen)
-
-
-def _judged_splits(config: ConfigDict, manifest: Manifest) -> list[str]:
-    judged = list(config_lib.names(config.splits.evaluate))
-    if source.has_split(manifest, config.splits.val):
-        return [config.splits.val, *(name for name in judged if name != config.splits.val)]
-    if config.select == 'best':
-        raise InputError(
-            f'{manifest.path}: no row has split {config.splits.val!r}, which picks the checkpoint; '
-            'name another by --config.splits.val, or take the last by --config.select=last'
-        )
-    return judged
+    judge.report(config, workdir, data.manifest, scored, data.task, thresholds, seen)

@@ -10,6 +10,7 @@ from big_ssl import config as config_lib
 from big_ssl.errors import InputError
 
 CONFIG, RESULT, METRICS = 'config.json', 'result.json', 'metrics.jsonl'
+DIVERGED = 'diverged.json'
 CHECKPOINTS = 'checkpoints'
 
 
@@ -47,6 +48,12 @@ def begin(folder: epath.Path, config: dict[str, Any]) -> None:
             write(folder / CONFIG, json.dumps(_plain(config), indent=2))
         except OSError as error:
             raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None
+
+
+def record_divergence(folder: epath.Path, message: str) -> None:
+    """Writes `diverged.json`, by which a study knows that running again does not help."""
+    if jax.process_index() == 0:
+        write(folder / DIVERGED, json.dumps({'message': message}))
 
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from PIL import Image
 from big_ssl.config import defaults
 from big_ssl.data.images import read_headers
 from big_ssl.errors import Diverged, InputError, Preempted
-from big_ssl.tasks import predict
+from big_ssl.tasks import inference
 from big_ssl.train import mesh as mesh_lib
 from tests import helpers
 
@@ -53,7 +53,7 @@ def make_forward(mesh, calls: list):
 def test_every_image_counts_once_and_in_order(table, rows):
     rows, calls = np.array(rows), []
     mesh = mesh_lib.make_mesh()
-    found = predict.over_images(config_of(), table, rows, make_forward(mesh, calls), mesh)
+    found = inference.over_images(config_of(), table, rows, make_forward(mesh, calls), mesh)
     np.testing.assert_array_equal(found['grey'], 10.0 * rows + 5)
     np.testing.assert_array_equal(found['twice'], (10.0 * rows + 5)[:, None] * [[1, 2]])
     assert len(calls) == -(-len(rows) // 8)
@@ -66,7 +66,7 @@ def test_the_number_of_devices_and_the_batch_change_nothing(table):
     one = Mesh(np.array(jax.devices()[:1]), ('data',))
     everything = np.arange(COUNT)
     found = [
-        predict.over_images(config_of(size), table, everything, make_forward(mesh, []), mesh)
+        inference.over_images(config_of(size), table, everything, make_forward(mesh, []), mesh)
         for mesh, size in ((one, 8), (mesh_lib.make_mesh(), 16))
     ]
     np.testing.assert_array_equal(found[0]['grey'], found[1]['grey'])
@@ -84,7 +84,7 @@ def test_images_are_the_centre_crop(tmp_path):
 
     config = config_of()
     config.crop.evaluation = 0.8
-    found = predict.over_images(config, table, np.arange(1), forward, mesh)['images'][0]
+    found = inference.over_images(config, table, np.arange(1), forward, mesh)['images'][0]
     centre = Image.fromarray(pixels).crop((16, 4, 48, 36))
     np.testing.assert_array_equal(found, centre.resize((8, 8), Image.Resampling.BILINEAR))
 
@@ -98,7 +98,7 @@ def test_asked_to_stop_it_stops_after_the_batch(table):
 
     with pytest.raises(Preempted):
         forward = make_forward(mesh, calls)
-        predict.over_images(config_of(), table, np.arange(COUNT), forward, mesh, should_stop)
+        inference.over_images(config_of(), table, np.arange(COUNT), forward, mesh, should_stop)
     assert len(calls) == 2
 
 
@@ -112,7 +112,7 @@ def test_outputs_that_are_not_finite_are_a_divergence(table, value):
         return {'grey': mesh_lib.copy(grey, mesh)}
 
     with pytest.raises(Diverged, match='not finite'):
-        predict.over_images(config_of(), table, np.arange(COUNT), forward, mesh)
+        inference.over_images(config_of(), table, np.arange(COUNT), forward, mesh)
 
 
 def test_an_image_that_does_not_decode_is_named(table, tmp_path):
@@ -120,4 +120,4 @@ def test_an_image_that_does_not_decode_is_named(table, tmp_path):
     (tmp_path / '12.png').write_bytes(content[:60])
     mesh = mesh_lib.make_mesh()
     with pytest.raises(InputError, match=r'row 14: .*12\.png'):
-        predict.over_images(config_of(), table, np.arange(COUNT), make_forward(mesh, []), mesh)
+        inference.over_images(config_of(), table, np.arange(COUNT), make_forward(mesh, []), mesh)

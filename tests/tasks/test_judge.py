@@ -4,7 +4,8 @@ import pytest
 from big_ssl.config import defaults
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
-from big_ssl.tasks import evaluate
+from big_ssl.tasks import judge
+from big_ssl.tasks.judge import Split
 from tests import helpers
 
 TASK = Task(('x', 'y'), multilabel=False)
@@ -31,11 +32,11 @@ def manifest(tmp_path):
 )
 def test_labels_that_cannot_be_judged(manifest, rows, message):
     with pytest.raises(InputError, match=message):
-        evaluate.check_labels(defaults(), manifest, 'test', np.array(rows, int), TASK)
+        judge.check_labels(defaults(), manifest, Split('test', np.array(rows, int)), TASK)
 
 
 def test_labels_that_can_be_judged(manifest):
     config = defaults()
-    evaluate.check_labels(config, manifest, 'val', np.array([0, 3]), TASK)
+    judge.check_labels(config, manifest, Split('val', np.array([0, 3])), TASK)
     config.aggregate = 'none'
-    evaluate.check_labels(config, manifest, 'test', np.array([0, 1, 3]), TASK)
+    judge.check_labels(config, manifest, Split('test', np.array([0, 1, 3])), TASK)

@@ -50,6 +50,8 @@ def test_what_a_run_trains_on(tmp_path):
         'trained_on/cases': 3,  # A, B and the image without a case
         'trained_on/patients': 2,
         'trained_on/label_fraction': 0.5,
+        'trained_on/label_seed': 0,
+        'trained_on/label_fraction_val': 0.5,
         'trained_on/init_from': 'random initialisation',
         'trained_on/seed': 4,
     }

@@ -1,0 +1,148 @@
+"""Reading `--config=FILE --config.KEY=VALUE …`, and saying in one line what is wrong with it."""
+
+import logging
+import os
+import runpy
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from absl import flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict, config_flags
+
+from big_ssl import config as config_lib
+from big_ssl.errors import Diverged, InputError, Preempted
+
+DONE, WRONG_INPUT, DIVERGED, PREEMPTED = 0, 2, 3, 75
+HELP = frozenset({'--help', '-h', '--helpfull'})
+
+
+class Command(NamedTuple):
+    """What a command line asks for.
+
+    Attributes:
+      config: of the file, with what the command line sets.
+      given: keys of the config that the command line sets.
+      flags: values of the other flags.
+    """
+
+    config: ConfigDict
+    given: frozenset[str]
+    flags: flags.FlagValues
+
+
+def read(
+    argv: Sequence[str], define: Callable[[flags.FlagValues], None], *, example: str
+) -> Command:
+    """Reads a command line.
+
+    Args:
+      argv: the program's name and its arguments.
+      define: adds the flags besides `--config`.
+      example: a command that works, for the messages.
+
+    Raises:
+      InputError: an unknown flag or key, a value of the wrong type, a file that does not load.
+    """
+    # ml_collections wants the config file before what overrides it.
+    argv = [argv[0], *sorted(argv[1:], key=lambda flag: not flag.startswith('--config='))]
+    values = flags.FlagValues()
+    define(values)
+    holder = config_flags.DEFINE_config_file(
+        'config',
+        None,
+        'A file of configs/, with :VARIANT if it has one.',
+        flag_values=values,
+        lock_config=True,
+        sys_argv=list(argv),
+    )
+    try:
+        rest = values(list(argv))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a config file or a parser of flags raises
+        raise InputError(_explain(error, argv, values)) from None
+    if len(rest) > 1:
+        raise InputError(f'unexpected argument {rest[1]!r}; flags are --NAME=VALUE')
+    if not values['config'].present:
+        raise InputError(f'--config is missing; for example: {example}')
+    try:
+        given = frozenset(config_flags.get_override_values(values['config']))
+        config_lib.keys(holder.value)  # raises here what went wrong with the file
+        return Command(holder.value, given, values)
+    except OSError as error:
+        raise InputError(f'--config: {_first_line(error)}') from None
+
+
+def exit_code(action: Callable[[], None]) -> int:
+    """Does something and returns the exit code that its exception means, after one line."""
+    try:
+        action()
+        return DONE
+    except InputError as error:
+        return _end(WRONG_INPUT, f'error: {error}')
+    except Diverged as error:
+        return _end(DIVERGED, f'error: training diverged: {error}')
+    except Preempted as error:
+        return _end(PREEMPTED, f'{error}; run the same command again to go on')
+
+
+def settings(config: ConfigDict) -> Iterable[str]:
+    """`--config.KEY=DEFAULT` for every key, for a help text."""
+    return (f'  --config.{key}={config_lib.get(config, key)}' for key in config_lib.keys(config))
+
+
+def set_up_logging() -> None:
+    """Our own lines to stderr; of the libraries' (absl's logger) only errors."""
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # only decodes here; it announces itself
+    flags.FLAGS.mark_as_parsed()  # else absl says so before its first line
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+    logger = logging.getLogger('big_ssl')
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _end(code: int, line: str) -> int:
+    print(' '.join(line.split()), file=sys.stderr, flush=True)
+    return code
+
+
+def _explain(error: Exception, argv: Sequence[str], values: flags.FlagValues) -> str:
+    """One line for what absl and ml_collections say in many ways."""
+    known = [f'config.{key}' for key in _keys_of_file(argv)]
+    if isinstance(error, flags.UnrecognizedFlagError):
+        names = [*known, *values]
+        return f'unknown flag --{error.flagname}{config_lib.nearest(error.flagname, names)}'
+    if isinstance(error, (AttributeError, KeyError)):
+        given = [arg.lstrip('-').split('=')[0] for arg in argv if arg.startswith('-')]
+        for name in given:
+            if name.startswith('config.') and name not in known:
+                return f'unknown key --{name}{config_lib.nearest(name, known)}'
+    if isinstance(error, flags.Error):
+        return _first_line(error)
+    return f'--config: {type(error).__name__}: {_first_line(error)}'
+
+
+def _keys_of_file(argv: Sequence[str]) -> list[str]:
+    """Those of the config file, or of a run where it does not load."""
+    path, _, variant = (
+        argv[1].removeprefix('--config=').partition(':') if argv[1:] else ('', '', '')
+    )
+    try:
+        return config_lib.keys(runpy.run_path(path)['get_config'](variant))
+    except Exception:  # the caller is about to say what is wrong with it
+        return config_lib.keys(config_lib.defaults())
+
+
+def _first_line(error: Exception) -> str:
+    """Of a traceback within the text only its last line, and no dump of the other keys."""
+    text = str(error.args[0] if isinstance(error, KeyError) else error)
+    text, *traceback = text.split(' Other fields present')[0].split('Traceback ', 1)
+    if traceback:
+        text += traceback[0].strip().splitlines()[-1]
+    return ' '.join(text.split())[:400]

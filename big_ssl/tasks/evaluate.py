@@ -1,0 +1,66 @@
+"""Judging on `splits.evaluate` without training a network.
+
+`classifier` says whose predictions: those of the classifier of `init_from`, or those of a linear
+probe or of the nearest neighbours, made here from frozen features of the training split.
+"""
+
+import json
+import logging
+from typing import Any
+
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from big_ssl import config as config_lib
+from big_ssl.data import source
+from big_ssl.tasks import frozen, judge, trained
+from big_ssl.train import mesh as mesh_lib
+from big_ssl.train import workdir as workdir_lib
+from big_ssl.train.distributed import StopRequest
+
+log = logging.getLogger(__name__)
+
+
+def run(config: ConfigDict, workdir: epath.Path) -> None:
+    """Writes the result and the report of a judgement."""
+    mesh, should_stop = mesh_lib.make_mesh(), StopRequest()
+    judged = _trained if config.classifier == 'trained' else frozen.judged
+    judged(config, workdir, mesh, should_stop)
+
+
+def _trained(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: StopRequest) -> None:
+    model = trained.load_classifier(config, mesh, should_stop)
+    manifest = source.open_manifest(config, model.task.classes)
+    splits = judge.splits_of(config, manifest, list(config_lib.names(config.splits.evaluate)))
+    for split in splits:
+        judge.check_labels(config, manifest, split, model.task)
+    table = source.open_images(config, manifest, *(split.rows for split in splits))
+    workdir_lib.begin(workdir, config.to_dict())
+    scored = [
+        judge.score(
+            config, manifest, split, model.task, lambda rows: model.probabilities(table, rows)
+        )
+        for split in splits
+    ]
+    seen: dict[str, Any] = {
+        'evaluated/table': manifest.path,
+        'evaluated/data': manifest.fingerprint(),
+        'evaluated/init_from': config.init_from,
+    }
+    thresholds = _thresholds(config.init_from)
+    judge.report(config, workdir, manifest, scored, model.task, thresholds, model.seen | seen)
+
+
+def _thresholds(workdir: str) -> dict[str, float]:
+    """The operating points that the training run chose on its validation split."""
+    result = epath.Path(workdir) / workdir_lib.RESULT
+    known = json.loads(result.read_text()) if result.exists() else {}
+    thresholds = {
+        name.removeprefix(judge.THRESHOLD): value
+        for name, value in known.items()
+        if name.startswith(judge.THRESHOLD)
+    }
+    if not thresholds:
+        log.info('no thresholds from validation in %s: figures at them are left out', result)
+    return thresholds

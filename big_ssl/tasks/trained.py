@@ -1,0 +1,159 @@
+"""Trained networks, ready to be applied to images."""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
+
+from big_ssl import config as config_lib
+from big_ssl.augment.simclr import to_float
+from big_ssl.data.images import ImageTable
+from big_ssl.data.labels import Task
+from big_ssl.errors import InputError
+from big_ssl.losses.classification import three_way_probabilities
+from big_ssl.models.networks import ClassifierNetwork
+from big_ssl.tasks import build, inference, provenance
+from big_ssl.train import init_from
+from big_ssl.train import mesh as mesh_lib
+
+log = logging.getLogger(__name__)
+
+SAME_AS_TRAINED = (*init_from.ENCODER_KEYS, 'image_size', 'crop.evaluation', 'dataset.channels')
+OF_CLASSIFIER = ('labels.kind', 'labels.negative', 'aggregate')
+
+
+def take_over(config: ConfigDict, given: frozenset[str]) -> None:
+    """Sets what must be, or had better be, as in the training that made the weights of `init_from`.
+
+    Args:
+      config: of a run that trains nothing, changed in place.
+      given: keys of the command line, which are left as they are.
+
+    Raises:
+      InputError: `init_from` holds no checkpoint.
+    """
+    about, _ = init_from.about(config.init_from)
+    theirs = ConfigDict(about['config'])
+    judges = config.task != 'embed' and config.classifier == 'trained'
+    taken = []
+    for key in SAME_AS_TRAINED + (OF_CLASSIFIER if judges else ()):
+        ours = config_lib.get(config, key)
+        if key not in given and (value := config_lib.get(theirs, key)) != ours:
+            config.update_from_flattened_dict({key: value})
+            taken.append(f'{key}={value}')
+    if taken:
+        log.info('as in %s: %s', config.init_from, ' '.join(taken))
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A classifier and what it was trained on.
+
+    Attributes:
+      task: its classes.
+      probabilities: rows of an image table to [n, k], in order.
+      seen: `trained_on/…`.
+    """
+
+    task: Task
+    probabilities: Callable[[ImageTable, Int[np.ndarray, ' n']], Float[np.ndarray, 'n k']]
+    seen: dict[str, Any]
+
+
+def load_classifier(
+    config: ConfigDict, mesh: Mesh, should_stop: Callable[[], bool] | None = None
+) -> Classifier:
+    """The classifier of `init_from`.
+
+    Raises:
+      InputError: there is none, or it was trained with other settings.
+    """
+    if not config.init_from:
+        raise InputError(
+            f'config: task={config.task} needs --config.init_from=WORKDIR of a fine-tuning'
+        )
+    source = init_from.load(config.init_from)
+    if 'task' not in source.about:
+        raise InputError(f'init_from: {config.init_from} has no classifier; fine-tune it first')
+    init_from.check_settings(source, config, SAME_AS_TRAINED)
+    task = Task(**{**source.about['task'], 'classes': tuple(source.about['task']['classes'])})
+    network = ClassifierNetwork(build.make_encoder(config), task.outputs)
+    forward = make_forward(network, task, mesh)
+    weights = mesh_lib.copy(source.weights, mesh)
+    of_weights = functools.partial(forward, weights['params'], weights['batch_stats'])
+
+    def probabilities(table: ImageTable, rows: np.ndarray) -> np.ndarray:
+        found = inference.over_images(config, table, rows, of_weights, mesh, should_stop)
+        return found['probabilities']
+
+    return Classifier(task, probabilities, provenance.at_step(source.about, source.step))
+
+
+def make_forward(network: ClassifierNetwork, task: Task, mesh: Mesh) -> Callable[..., Any]:
+    """(params, batch_stats, uint8 images) → probabilities, compiled, whole on every device."""
+
+    def to_probabilities(logits: Float[Array, 'n outputs']) -> Float[Array, 'n k']:
+        if task.uncertain_class:
+            return three_way_probabilities(logits)
+        return jax.nn.sigmoid(logits) if task.multilabel else jax.nn.softmax(logits)
+
+    @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
+    def forward(params: Any, batch_stats: Any, images: jax.Array) -> dict[str, jax.Array]:
+        variables = {'params': params, 'batch_stats': batch_stats}
+        out: Any = network.apply(variables, to_float(images), train=False)
+        return {'probabilities': to_probabilities(out['logits'])}
+
+    return forward
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """An encoder and what it was trained on.
+
+    Attributes:
+      features: rows of an image table to [n, features], in order.
+      seen: `trained_on/…`; nothing where the weights are random.
+    """
+
+    features: Callable[[ImageTable, Int[np.ndarray, ' n']], Float[np.ndarray, 'n d']]
+    seen: dict[str, Any]
+
+
+def load_encoder(
+    config: ConfigDict, mesh: Mesh, should_stop: Callable[[], bool] | None = None
+) -> Encoder:
+    """The encoder of `init_from`, whatever trained it; random weights where none is named.
+
+    Raises:
+      InputError: it has another architecture.
+    """
+    encoder = build.make_encoder(config)
+    seen: dict[str, Any] = {'trained_on/init_from': 'random initialisation'}
+    if config.init_from:
+        source = init_from.load(config.init_from)
+        init_from.check_settings(source, config, init_from.ENCODER_KEYS)
+        seen = provenance.at_step(source.about, source.step)
+        variables = {name: tree['encoder'] for name, tree in source.weights.items()}
+    else:
+        one = jnp.zeros((1, config.image_size, config.image_size, 3))
+        variables = dict(encoder.init(jax.random.key(config.seed), one, train=False))
+    variables = mesh_lib.copy(jax.tree.map(np.asarray, variables), mesh)
+
+    @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
+    def embed(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+        return {'features': encoder.apply(variables, to_float(images), train=False)}
+
+    def features(table: ImageTable, rows: np.ndarray) -> np.ndarray:
+        of_weights = functools.partial(embed, variables)
+        found = inference.over_images(config, table, rows, of_weights, mesh, should_stop)
+        return found['features']
+
+    return Encoder(features, seen)

@@ -1,0 +1,49 @@
+"""Every config, resolved, beside the text in tests/golden/: a changed default shows as a diff.
+
+To accept a change: `python -m tests.test_golden`, and read the diff.
+"""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from big_ssl import config as config_lib
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / 'golden'
+NAMES = ['defaults'] + [
+    f'{path.stem}{variant}'
+    for path in sorted((ROOT / 'configs').glob('*.py'))
+    for variant in ('', ':demo')
+]
+
+
+def resolved(name: str) -> str:
+    """A line a key that is set."""
+    if name == 'defaults':
+        config = config_lib.defaults()
+    else:
+        stem, _, variant = name.partition(':')
+        config = runpy.run_path(str(ROOT / f'configs/{stem}.py'))['get_config'](variant)
+        config = config_lib.settle(config)
+    values = {key: config_lib.get(config, key) for key in config_lib.keys(config)}
+    return ''.join(f'{key} = {value!r}\n' for key, value in values.items() if value is not None)
+
+
+def file_of(name: str) -> Path:
+    return GOLDEN / f'{name.replace(":", ".")}.txt'
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_nothing_changed_unseen(name):
+    assert resolved(name) == file_of(name).read_text()
+
+
+def test_no_text_is_left_behind():
+    assert {path.name for path in GOLDEN.glob('*.txt')} == {file_of(name).name for name in NAMES}
+
+
+if __name__ == '__main__':
+    for name in NAMES:
+        file_of(name).write_text(resolved(name))
