@@ -1,0 +1,75 @@
+"""The report of a study: `report.html`, `result.json`, and each figure as PNG and CSV."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from etils import epath
+from ml_collections import ConfigDict
+
+import big_ssl
+from big_ssl.report import page
+from big_ssl.studies import pages, results, tables
+from big_ssl.studies.run import DONE, RESULT, Run
+from big_ssl.train import workdir as workdir_lib
+
+log = logging.getLogger(__name__)
+
+FIGURES, REPORT = 'figures', 'report.html'
+
+
+def write(config: ConfigDict, runs: Sequence[Run], study: epath.Path, command: list[str]) -> None:
+    """Writes all of it from what is done, `result.json` last.
+
+    Args:
+      command: the study's own command line.
+    """
+    states = {run.name: run.state(study) for run in runs}
+    missing = [name for name, state in states.items() if state != DONE]
+    if missing:
+        log.warning('%d of %d runs are not done: the report is partial', len(missing), len(runs))
+    groups = results.read_judged(config, runs, states, study)
+    known = tables.tables_of(config, runs, states, study, groups)
+    sections = pages.sections(config, runs, states, study, groups, known, command)
+    page.save_figures(sections, study / FIGURES)
+    highlights = pages.highlights(config, states, known)
+    page.page(config.title or 'Study', sections, study / REPORT, highlights=highlights)
+    result = figures(config, states, known)
+    workdir_lib.write(study / RESULT, json.dumps(result, indent=2))
+
+
+def figures(config: ConfigDict, states: Mapping[str, str], known: tables.Tables) -> dict[str, Any]:
+    """`result.json`: flat; a figure of a method is `METHOD[@FRACTION]/SPLIT/METRIC`."""
+    found: dict[str, Any] = {
+        'big_ssl/version': big_ssl.__version__,
+        'study/runs': len(states),
+        'study/done': sum(state == DONE for state in states.values()),
+    }
+    for row in _rows(known.summaries):
+        share = f'@{row["fraction"]:g}' if row['fraction'] < 1 else ''
+        place = f'{row["method"]}{share}/{row["split"]}/{row["metric"]}'
+        found[place] = row['value']
+        for name in ('low', 'high', 'sd_pretraining', 'sd_finetuning', 'pretrainings', 'runs'):
+            if not pd.isna(row[name]):
+                found[f'{place}/{name}'] = row[name]
+    for row in _rows(known.comparisons):
+        place = f'{row["method"]}-{row["against"]}/{row["split"]}/{row["metric"]}'
+        found[place] = row['difference']
+        found |= {f'{place}/{name}': row[name] for name in ('low', 'high', 'p', 'p_holm')}
+    if len(config.label_fractions) > 1:
+        for name, fraction in known.labels_needed.items():
+            found[f'labels_needed/{name}'] = fraction
+        found['labels_needed/margin'] = config.margin
+    for row in _rows(known.shift):
+        place = f'{row["method"]}/{row["split"]}/{tables.COMMON}'
+        found |= {place: row['value'], f'{place}/low': row['low'], f'{place}/high': row['high']}
+    for row in _rows(known.search):
+        place = f'{row["method"]}/lr{row["learning_rate"]:g}/wd{row["weight_decay"]:g}'
+        found[f'search/{place}'] = None if pd.isna(row['value']) else row['value']
+    return found
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return json.loads(table.to_json(orient='records', double_precision=15)) if len(table) else []

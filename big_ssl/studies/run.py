@@ -1,0 +1,95 @@
+"""One run of a study: a command in a folder of its own, and how far it has come."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from big_ssl import config as config_lib
+from big_ssl import main
+from big_ssl.errors import InputError
+from big_ssl.studies import settings
+
+RUNS, RESULT, CONFIG, DIVERGED = 'runs', 'result.json', 'config.json', 'diverged.json'
+DONE, HAS_DIVERGED, BEGUN, WAITING = 'done', 'diverged', 'begun', 'waiting'
+
+# What a run that trains nothing takes over from the weights it applies.
+TAKEN_OVER = ('model.', 'image_size', 'crop.evaluation', 'dataset.channels', 'labels.', 'aggregate')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run of `big_ssl.main`.
+
+    Attributes:
+      name: unique in the study, also its folder below `STUDY/runs/`.
+      file: name of the config, and :VARIANT.
+      settings: what differs from it.
+      begins_with: the name of the run whose weights it begins with, if any.
+      facts: what it stands for in the study: `role`, `method`, `seed` …
+    """
+
+    name: str
+    file: str
+    settings: Mapping[str, Any]
+    begins_with: str | None
+    facts: Mapping[str, Any]
+
+    def folder(self, study: epath.Path) -> epath.Path:
+        return study / RUNS / self.name
+
+    def arguments(self, study: epath.Path) -> list[str]:
+        """Of `python`, from the folder that holds `configs/`."""
+        name, _, variant = self.file.partition(':')
+        begins = {'init_from': str(study / RUNS / self.begins_with)} if self.begins_with else {}
+        return [
+            '-m',
+            'big_ssl.main',
+            f'--config={settings.CONFIGS / name}.py{f":{variant}" if variant else ""}',
+            f'--workdir={self.folder(study)}',
+            *settings.flags_of({**self.settings, **begins}),
+        ]
+
+    def check(self, study: epath.Path) -> main.Command:
+        """Its command line, read; raises InputError where it would."""
+        try:
+            return main.parse(['main', *self.arguments(study)[2:]])
+        except InputError as error:
+            raise InputError(f'run {self.name}: {error}') from None
+
+    def state(self, study: epath.Path) -> str:
+        """How far it is.
+
+        Raises:
+          InputError: its folder holds a run with other settings.
+        """
+        folder = self.folder(study)
+        if not (folder / CONFIG).exists():
+            return WAITING
+        self._check_same(study, json.loads((folder / CONFIG).read_text()))
+        if (folder / RESULT).exists():
+            return DONE
+        return HAS_DIVERGED if (folder / DIVERGED).exists() else BEGUN
+
+    def _check_same(self, study: epath.Path, theirs: dict[str, Any]) -> None:
+        config, _, given = self.check(study)
+        ours = json.loads(json.dumps(config.to_dict()))
+        trains = config.task in ('contrastive', 'supervised')
+        for key in config_lib.keys(config):
+            taken_over = not trains and key.startswith(TAKEN_OVER) and key not in given
+            a, b = (_value(some, key) for some in (ours, theirs))
+            if key == 'init_from' and a and b:  # the study's folder may have moved
+                a, b = (path.split(f'/{RUNS}/')[-1] for path in (a, b))
+            if a != b and not taken_over:
+                raise InputError(
+                    f'{self.folder(study)}: was made with {key}={b}, the study says {a}; delete '
+                    'the folder to make it again, or choose another --workdir'
+                )
+
+
+def _value(nested: Any, key: str) -> Any:
+    for part in key.split('.'):
+        nested = nested.get(part) if isinstance(nested, dict) else None
+    return nested

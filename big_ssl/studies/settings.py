@@ -1,0 +1,187 @@
+"""The settings of a study: which methods are compared, along which axes, how each stage trains.
+
+A file in `configs/studies/` starts from `defaults()` and adds its methods and stages. Whatever a
+run takes as `--config.KEY` a study takes as `--config.STAGE.KEY`, or for all its stages at once as
+`--config.every.KEY`; a stage's own setting wins.
+"""
+
+import copy
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from big_ssl import config as config_lib
+from big_ssl.errors import InputError
+
+_HERE = Path(__file__).parent.parent.parent / 'configs'
+CONFIGS = Path('configs') if Path('configs').exists() else _HERE
+DEMO_STEPS = 60  # of each stage
+FILE = 'file'  # of a stage: the name of its config, and :VARIANT
+FINETUNE, ELSEWHERE, EMBED = 'finetune', 'elsewhere', 'embed'
+
+
+def defaults() -> ConfigDict:
+    """Every key that all studies have."""
+    config = ConfigDict()
+    config.title = ''
+    config.seeds = (0, 1, 2)  # of a whole chain, pre-training included: replicates of a method
+    config.finetunings = 1  # of each pre-training; more of them are no further replicates
+    config.methods = ()  # (METHOD, stages of pre-training one after the other) pairs
+    config.only = ()  # of the methods; (): all
+    config.baseline = ''  # the method that each other one is compared with
+    config.comparisons = ()  # further pairs (METHOD, METHOD)
+    config.compared = ('auc_macro', 'top1')  # figures whose differences are tested
+    config.margin = 0.02  # a smaller loss of the first of `compared` is accepted as none
+
+    config.networks = ()  # (DEPTH, WIDTH) pairs; (): that of the stages
+    config.label_fractions = (1.0,)
+    config.label_draws = (0,)  # which patients, where a fraction is below 1
+    config.learning_rates = ()  # of fine-tuning, to be searched
+    config.weight_decays = ()
+
+    config.natural_manifest = config_dict.placeholder(str)  # labelled natural images
+    config.natural_stages = ()  # those that read it
+    config.in_distribution = 'test'
+    config.shift = ''  # a split of another clinic in the same table
+    config.elsewhere_manifest = config_dict.placeholder(str)  # another clinic's own table
+    config.embed_split = 'test'  # embeddings are drawn of these images; '': none are
+    config.subgroups = ()  # columns of the manifest, for figures by their values
+    config.every = config_lib.defaults()  # what changes here changes in all stages
+    return config
+
+
+def stage(name: str, variant: str) -> ConfigDict:
+    """The settings of `configs/NAME.py:VARIANT` as a part of a study's."""
+    config = copy.deepcopy(_of_file(name, variant)).unlock()
+    config[FILE] = f'{name}:{variant}' if variant else name
+    return config
+
+
+def add_stages(config: ConfigDict, variant: str, **files: str) -> None:
+    """Adds the stages of these names, and those that every study has.
+
+    Args:
+      files: name of a stage to its config.
+    """
+    common = {
+        'supervised': 'imagenet_supervised',
+        'simclr_natural': 'imagenet_simclr',
+        ELSEWHERE: 'shift_evaluate',
+        EMBED: 'embed',
+    }
+    for name, file in {**common, **files}.items():
+        config[name] = stage(file, variant)
+    config.natural_stages = ('supervised', 'simclr_natural')
+
+
+def stages(config: ConfigDict) -> list[str]:
+    """Names of the parts of a study's settings that are stages."""
+    return [name for name, part in config.items() if isinstance(part, ConfigDict) and FILE in part]
+
+
+def methods(config: ConfigDict) -> dict[str, tuple[str, ...]]:
+    """The methods of this study with their stages of pre-training.
+
+    Methods that need natural images are left out where there are none.
+
+    Raises:
+      InputError: an unknown method or stage.
+    """
+    known = {name: tuple(path) for name, path in config.methods}
+    for name in (*config.only, *filter(None, [config.baseline])):
+        if name not in known:
+            hint = config_lib.nearest(name, known)
+            raise InputError(f'config: {name!r} is none of the methods{hint}')
+    for name, path in known.items():
+        for part in path:
+            if part not in stages(config):
+                raise InputError(f'config: methods.{name}: {part!r} is no stage')
+    has_natural = bool(config.natural_manifest) or config.every.dataset.name == 'phantom'
+    return {
+        name: path
+        for name, path in known.items()
+        if name in (config.only or known)
+        and (has_natural or not set(path) & set(config.natural_stages))
+    }
+
+
+def changes(config: ConfigDict, given: frozenset[str], part: str) -> dict[str, Any]:
+    """What differs between the runs of a stage and the config file that they name.
+
+    Args:
+      config: of the study.
+      given: keys that the study's command line sets.
+      part: name of the stage.
+    """
+    of_every = _changed(config.every, config_lib.defaults(), _below(given, 'every'))
+    own = config[part]
+    name, _, variant = own[FILE].partition(':')
+    of_stage = _changed(own, _of_file(name, variant), _below(given, part))
+    families = {_family(key) for key in of_stage} - {''}
+    kept = {key: value for key, value in of_every.items() if _family(key) not in families}
+    if part in config.natural_stages and config.natural_manifest:
+        kept |= {'dataset.manifest': config.natural_manifest}
+    return kept | of_stage
+
+
+def _of_file(name: str, variant: str) -> ConfigDict:
+    return runpy.run_path(str(CONFIGS / f'{name}.py'))['get_config'](variant)
+
+
+def _changed(config: ConfigDict, origin: ConfigDict, given: set[str]) -> dict[str, Any]:
+    """Keys whose value is not that of `origin`, or that were given; no unset units of durations."""
+    found: dict[str, Any] = {}
+    for key in config_lib.keys(origin):
+        value = config_lib.get(config, key)
+        if (value != config_lib.get(origin, key) or key in given) and value is not None:
+            found[key] = value
+    given_families = {_family(key) for key in given & found.keys()} - {''}
+    return {
+        key: value
+        for key, value in found.items()
+        if key in given or _family(key) not in given_families
+    }
+
+
+def _family(key: str) -> str:
+    """The duration that a key is a unit of, '' for any other key."""
+    name, _, unit = key.rpartition('_')
+    return name if unit in config_lib.UNITS and name in config_lib.DURATIONS else ''
+
+
+def _below(given: frozenset[str], part: str) -> set[str]:
+    return {key.removeprefix(f'{part}.') for key in given if key.startswith(f'{part}.')}
+
+
+def flags_of(settings: Mapping[str, Any]) -> list[str]:
+    """`--config.KEY=VALUE` for each setting."""
+    return [
+        f'--config.{key}={value if isinstance(value, str) else repr(value)}'
+        for key, value in settings.items()
+    ]
+
+
+def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
+    """`''` leaves a study as it is, `'demo'` makes it run in minutes on two CPU cores.
+
+    The demo reads the embedded SYNTHETIC phantom set wherever images are read.
+
+    Raises:
+      InputError: another variant.
+    """
+    if variant == 'demo':
+        config.title += ' (SYNTHETIC data)' if config.title else ''
+        config.seeds = config.seeds[:2]
+        config.every.dataset.name = 'phantom'
+        for name in stages(config):
+            part = config[name]
+            if name == ELSEWHERE:
+                part.dataset.name, part.splits.evaluate = 'phantom_elsewhere', 'test'
+            if part.task in ('contrastive', 'supervised'):
+                part.total_steps = DEMO_STEPS
+    elif variant:
+        raise InputError(f'config: unknown variant {variant!r}; the only one is :demo')
+    return config.lock()

@@ -1,0 +1,37 @@
+"""Do wider and deeper networks gain more? The paper's three: ResNet-50 (1x), ResNet-50 (4x), ResNet-152 (2x).
+
+    python -m big_ssl.study --config=configs/studies/architectures.py --workdir=studies/architectures \
+        --config.every.dataset.manifest=FILE.csv --config.natural_manifest=imagenet.csv
+
+Other networks: --config.networks="((18, 1), (50, 1))", pairs of depth and width.
+
+`:demo`: two small networks, embedded SYNTHETIC data, minutes on two CPU cores.
+"""
+
+from ml_collections import ConfigDict
+
+from big_ssl.studies import settings
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    config = settings.defaults()
+    config.title = 'Architectures'
+    config.methods = (
+        ('supervised', ('supervised',)),
+        ('simclr_natural', ('simclr_natural',)),
+        ('micle', ('simclr_natural', 'simclr', 'micle')),
+    )
+    config.baseline = 'supervised'
+    config.networks = ((50, 1.0), (50, 4.0), (152, 2.0))
+    config.embed_split = ''
+    settings.add_stages(
+        config,
+        variant,
+        simclr='derm_simclr',
+        micle='derm_micle',
+        finetune='derm_finetune',
+    )
+    if variant == 'demo':
+        config.only = ('supervised', 'simclr_natural')
+        config.networks = ((18, 0.25), (18, 0.5))
+    return settings.choose_variant(config, variant)

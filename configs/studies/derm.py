@@ -1,0 +1,52 @@
+"""The dermatology comparison: does pre-training help, which, here and at another clinic?
+
+    python -m big_ssl.study --config=configs/studies/derm.py --workdir=studies/derm \
+        --config.every.dataset.manifest=FILE.csv --config.natural_manifest=imagenet.csv
+
+| method | before fine-tuning |
+|---|---|
+| random | nothing |
+| supervised | natural images with labels: the baseline |
+| simclr_natural | SimCLR on natural images |
+| simclr | SimCLR on the dermatology images, from random weights |
+| stacked | SimCLR on natural, then on dermatology images |
+| micle | stacked, then MICLe |
+| stacked_longer | stacked, then as many steps of SimCLR: what MICLe's pairs are compared with |
+
+Without `natural_manifest` the methods that need one are left out (then give --config.baseline=random).
+Another clinic is a split of the same table (--config.shift=SPLIT) or a table of its own
+(--config.elsewhere_manifest=OTHER.csv).
+
+`:demo`: two seeds, embedded SYNTHETIC data (also in place of natural images), minutes on two CPU cores.
+"""
+
+from ml_collections import ConfigDict
+
+from big_ssl.studies import settings
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    config = settings.defaults()
+    config.title = 'Dermatology: which pre-training?'
+    config.methods = (
+        ('random', ()),
+        ('supervised', ('supervised',)),
+        ('simclr_natural', ('simclr_natural',)),
+        ('simclr', ('simclr',)),
+        ('stacked', ('simclr_natural', 'simclr')),
+        ('stacked_longer', ('simclr_natural', 'simclr', 'simclr_on')),
+        ('micle', ('simclr_natural', 'simclr', 'micle')),
+    )
+    config.baseline = 'supervised'
+    config.comparisons = (('stacked', 'simclr_natural'), ('micle', 'stacked_longer'))
+    settings.add_stages(
+        config,
+        variant,
+        simclr='derm_simclr',
+        micle='derm_micle',
+        simclr_on='derm_simclr',
+        finetune='derm_finetune',
+    )
+    for unit in ('steps', 'epochs', 'examples'):
+        config.simclr_on[f'total_{unit}'] = config.micle[f'total_{unit}']
+    return settings.choose_variant(config, variant)

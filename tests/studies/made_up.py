@@ -1,0 +1,65 @@
+"""Folders of finished runs without running them: predictions are drawn from a known law."""
+
+import json
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from big_ssl.studies import design
+
+CLASSES = ('acne', 'eczema', 'rare')
+COUNTS = {'test': (40, 30, 4), 'all': (15, 45, 12)}
+
+
+def finish(run, study: epath.Path, strength: float = 1.0) -> None:
+    """Writes what a run of this kind leaves; its scores tell classes apart by `strength`."""
+    folder = run.folder(study)
+    folder.mkdir(parents=True)
+    config = json.loads(json.dumps(run.check(study).config.to_dict()))
+    (folder / 'config.json').write_text(json.dumps(config))
+    result = {
+        'trained_on/synthetic': True,
+        'trained_on/data': 'x.csv',
+        'trained_on/fingerprint': 'f',
+    }
+    role = run.facts['role']
+    if role == design.PRETRAINING:
+        lines = [
+            {'step': 1, 'split': 'train', 'loss': 3.0},
+            {'step': 9, 'split': 'train', 'loss': 2.0},
+        ]
+        (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    elif role == design.EMBEDDING:
+        table = predictions(run, 'test', strength)
+        features = np.random.default_rng(0).normal(size=(len(table), 8))
+        table = table[['label']].join(pd.DataFrame(features).add_prefix('feature_'))
+        table.to_parquet(str(folder / 'embeddings.parquet'))
+    else:
+        split = 'all' if role == design.ELSEWHERE_ROLE else 'test'
+        predictions(run, split, strength).to_csv(str(folder / 'predictions.csv'), index=False)
+        result |= {
+            'task/classes': list(CLASSES),
+            'task/multilabel': False,
+            'task/negative': '',
+            'val/auc_macro_all': strength / 10,
+        }
+    (folder / 'result.json').write_text(json.dumps(result))
+
+
+def predictions(run, split: str, strength: float) -> pd.DataFrame:
+    """The same cases for every run; two cases a patient; scores differ by seed."""
+    labels = np.repeat(np.arange(3), COUNTS[split])
+    seed = [run.facts['seed'], run.facts.get('finetuning', 0), run.facts.get('draw', 0), len(split)]
+    noise = np.random.default_rng(seed).normal(size=(len(labels), 3))
+    logits = noise + strength * np.eye(3)[labels]
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    table = pd.DataFrame({
+        'split': split,
+        'case_id': [f'c{i}' for i in range(len(labels))],
+        'patient_id': [f'{i // 2:03d}' for i in range(len(labels))],
+        'label': np.array(CLASSES, object)[labels],
+    })  # fmt: skip
+    table[list(CLASSES)] = scores
+    table['sex'] = np.where(np.arange(len(labels)) // 2 % 2, 'f', 'm')
+    return table

@@ -1,0 +1,234 @@
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+from etils import epath
+
+from big_ssl import config as config_lib
+from big_ssl import study
+from big_ssl.errors import InputError
+from big_ssl.studies import design
+
+ROOT = Path(__file__).parent.parent.parent
+STUDIES = sorted((ROOT / 'configs/studies').glob('*.py'))
+HERE = epath.Path('/studies/s')
+NATURAL = {'natural_manifest': '/data/natural.csv'}
+
+
+def load(name, variant='', **settings):
+    config = runpy.run_path(str(ROOT / f'configs/studies/{name}.py'))['get_config'](variant)
+    config.update_from_flattened_dict(settings)
+    return config
+
+
+def runs_of(name, variant='', **settings):
+    return design.runs_of(load(name, variant, **settings), frozenset(settings))
+
+
+def by_name(runs):
+    return {run.name: run for run in runs}
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize('variant', ['', 'demo'])
+@pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
+def test_every_run_is_a_command_that_main_reads(path, variant):
+    runs = runs_of(path.stem, variant, **({} if variant else NATURAL))
+    seen = set()
+    for run in runs:
+        assert run.name not in seen
+        assert run.begins_with is None or run.begins_with in seen
+        seen.add(run.name)
+        command = run.check(HERE)
+        assert command.workdir == f'/studies/s/runs/{run.name}'
+        if run.begins_with:
+            assert command.config.init_from == f'/studies/s/runs/{run.begins_with}'
+
+
+@pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
+def test_docstrings_name_their_command_and_unknown_variants_are_refused(path):
+    text = path.read_text().split('"""')[1]
+    assert f'--config=configs/studies/{path.name}' in text and ':demo' in text
+    with pytest.raises(InputError, match="unknown variant 'demmo'"):
+        load(path.stem, 'demmo')
+
+
+def test_methods_share_their_beginnings():
+    runs = by_name(runs_of('derm', seeds=(0, 1), **NATURAL))
+    pretrained = {name for name in runs if name.startswith('pretrain/')}
+    chains = [
+        'supervised', 'simclr_natural', 'simclr', 'simclr_natural-simclr',
+        'simclr_natural-simclr-simclr_on', 'simclr_natural-simclr-micle',
+    ]  # fmt: skip
+    assert pretrained == {f'pretrain/{chain}/seed{s}' for chain in chains for s in (0, 1)}
+    micle = runs['finetune/micle/seed1']
+    assert micle.begins_with == 'pretrain/simclr_natural-simclr-micle/seed1'
+    before = runs[micle.begins_with].begins_with
+    assert before == 'pretrain/simclr_natural-simclr/seed1'
+    assert runs[before].begins_with == 'pretrain/simclr_natural/seed1'
+    assert runs['finetune/random/seed0'].begins_with is None
+    assert runs['pretrain/simclr_natural/seed0'].settings['dataset.manifest'] == '/data/natural.csv'
+    assert 'dataset.manifest' not in runs['pretrain/simclr/seed0'].settings
+
+
+def test_every_and_stage_settings():
+    """What is set for all stages reaches all; a stage's own value wins; durations as a whole."""
+    settings = {
+        'every.dataset.manifest': '/data/derm.csv', 'every.model.depth': 18, 'every.seed': 5,
+        'every.image_size': 224, 'every.total_steps': 70, 'simclr.total_epochs': 3,
+        'micle.image_size': 64, **NATURAL,
+    }  # fmt: skip
+    runs = by_name(runs_of('derm', **settings))
+    configs = {name: run.check(HERE).config for name, run in runs.items()}
+    for name, config in configs.items():
+        assert config.model.depth == 18
+        natural = name.startswith('pretrain/') and name.split('/')[1] in (
+            'supervised',
+            'simclr_natural',
+        )
+        assert config.dataset.manifest == ('/data/natural.csv' if natural else '/data/derm.csv')
+    assert configs['finetune/random/seed0'].total_steps == 70
+    assert configs['finetune/random/seed0'].image_size == 224  # given, though it is the default
+    simclr = configs['pretrain/simclr/seed0']
+    assert (simclr.total_steps, simclr.total_epochs) == (None, 3)
+    assert configs['pretrain/simclr_natural-simclr-micle/seed2'].image_size == 64
+    assert [configs[f'finetune/random/seed{s}'].seed for s in (0, 1, 2)] == [0, 1, 2]
+
+
+def test_label_fractions():
+    settings = {'seeds': (0,), 'label_draws': (0, 1), 'label_fractions': (0.1, 1.0), **NATURAL}
+    runs = [run for run in runs_of('label_efficiency', **settings) if 'fraction' in run.facts]
+    micle = [run for run in runs if run.facts['method'] == 'micle']
+    assert [run.name for run in micle] == [
+        'finetune/micle/labels0.1-draw0/seed0', 'finetune/micle/labels0.1-draw1/seed0',
+        'finetune/micle/seed0',
+    ]  # fmt: skip
+    configs = [run.check(HERE).config for run in micle]
+    assert [(c.label_fraction, c.label_seed) for c in configs] == [(0.1, 0), (0.1, 1), (1.0, 0)]
+    assert len({run.begins_with for run in micle}) == 1
+    assert len({config_lib.steps(c, 'total', epoch=n) for c, n in zip(configs, (10, 10, 99))}) == 1
+    with pytest.raises(InputError, match='length of fine-tuning must be the same'):
+        runs_of(
+            'label_efficiency',
+            **{'finetune.total_epochs': 3, 'finetune.total_steps': None},
+            **NATURAL,
+        )
+
+
+def test_the_papers_networks():
+    runs = by_name(runs_of('architectures', seeds=(0,), **NATURAL))
+    found = {
+        (run.check(HERE).config.model.depth, run.check(HERE).config.model.width)
+        for run in runs.values()
+    }
+    assert found == {(50, 1.0), (50, 4.0), (152, 2.0)}
+    assert runs['finetune/micle/r152-2x/seed0'].begins_with == (
+        'pretrain/simclr_natural-simclr-micle/r152-2x/seed0'
+    )
+
+
+def test_the_search_does_not_look_at_test():
+    runs = runs_of('finetune_search')
+    configs = [run.check(HERE).config for run in runs]
+    assert len(runs) == 28
+    rates = sorted({c.optimizer.learning_rate for c in configs})
+    expected = [10**-3.5, 1e-3, 10**-2.5, 1e-2, 10**-1.5, 1e-1, 10**-0.5]
+    assert rates == pytest.approx(expected, rel=1e-3)
+    assert {c.optimizer.weight_decay for c in configs} == {0, 1e-5, 1e-4, 1e-3}
+    assert {c.splits.evaluate for c in configs} == {'val'}
+
+
+def test_several_finetunings_of_one_pretraining():
+    runs = by_name(runs_of('derm', finetunings=2, seeds=(3,), **NATURAL))
+    one, other = (runs[f'finetune/simclr/seed3-{i}'] for i in (0, 1))
+    assert one.begins_with == other.begins_with
+    assert one.settings['seed'] != other.settings['seed']
+    assert one.facts['seed'] == other.facts['seed'] == 3
+
+
+def test_another_clinic():
+    settings = {
+        'elsewhere_manifest': '/data/there.csv', 'elsewhere.labels.map': '/data/map.csv',
+        'subgroups': ('sex',), 'seeds': (0,), **NATURAL,
+    }  # fmt: skip
+    runs = by_name(runs_of('shift', **settings))
+    elsewhere = runs['elsewhere/micle/seed0']
+    config = elsewhere.check(HERE).config
+    assert elsewhere.begins_with == 'finetune/micle/seed0' and config.task == 'evaluate'
+    assert config.dataset.manifest == '/data/there.csv' and config.labels.map == '/data/map.csv'
+    assert config.subgroups == ('sex',)
+
+
+def test_without_natural_images_the_methods_that_need_them_are_left_out():
+    with pytest.raises(InputError, match="baseline 'supervised' is not among the methods"):
+        runs_of('derm')
+    runs = runs_of('derm', baseline='random', comparisons=())
+    assert {run.facts['method'] for run in runs if 'fraction' in run.facts} == {'random', 'simclr'}
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'only': ('micel',)}, "'micel' is none of the methods, did you mean micle"),
+        ({'baseline': 'nothing'}, "'nothing' is none of the methods"),
+        ({'seeds': ()}, 'seeds=.* must name each value once'),
+        ({'seeds': (1, 1)}, 'seeds=.* must name each value once'),
+        ({'label_fractions': (0.0, 1.0)}, 'label_fractions: 0.0 is outside'),
+        ({'comparisons': (('micle', 'mickle'),)}, 'not a pair of methods'),
+        ({'learning_rates': (0.1,)}, 'set both'),
+        ({'methods': (('mine', ('unknown',)),), 'baseline': ''}, "'unknown' is no stage"),
+        ({'finetunings': 0}, 'must be 1 or more'),
+        ({'shift': 'all'}, "'all' is no split"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    if 'methods' in settings:
+        settings = settings | {'comparisons': ()}
+    with pytest.raises(InputError, match=message):
+        runs_of('derm', **settings, **NATURAL)
+
+
+def test_list_prints_one_command_a_run_by_level(capsys, tmp_path):
+    arguments = [
+        'study', '--config=configs/studies/derm.py:demo', f'--workdir={tmp_path}/a b', '--list'
+    ]  # fmt: skip
+    assert study.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    commands = [shlex.split(line) for line in lines]
+    assert all(command[:3] == ['python', '-m', 'big_ssl.main'] for command in commands)
+    workdirs = [command[4] for command in commands]
+    assert len(set(workdirs)) == len(workdirs) and not list(tmp_path.iterdir())
+    by_level = []
+    for level in range(6):
+        assert study.main([*arguments, f'--level={level}']) == 0
+        by_level += capsys.readouterr().out.splitlines()
+    assert sorted(by_level) == sorted(lines)
+    done = set()
+    for line in by_level:
+        flags = dict(flag[2:].split('=', 1) for flag in shlex.split(line)[3:])
+        assert flags.get('config.init_from') in {None, *done}
+        done.add(flags['workdir'])
+
+
+@pytest.mark.parametrize(
+    ('flag', 'message'),
+    [
+        ('--config.simclr.optimizer.learnig_rate=1', 'config.simclr.optimizer.learning_rate?'),
+        ('--config.every.model.depth=19', 'model.depth=19 is not one of'),
+        ('--config.seeds=many', 'seeds'),
+        ('--colect', 'unknown flag --colect, did you mean collect?'),
+        ('--config=configs/studies/none.py', 'none.py'),
+    ],
+)
+def test_wrong_flags(capsys, flag, message, tmp_path):
+    config = [] if flag.startswith('--config=') else ['--config=configs/studies/derm.py:demo']
+    assert study.main(['study', *config, f'--workdir={tmp_path}/s', flag]) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith('error: ') and message in line and not captured.out
+    assert not list(tmp_path.iterdir())
