@@ -1,43 +1,18 @@
-"""One self-contained HTML file: text, tables and pictures, without scripts or network."""
+"""One self-contained HTML file: text, commands, tables and pictures, no scripts, no network."""
 
 import base64
 import dataclasses
 import html
 import math
+import re
 import uuid
 from collections.abc import Sequence
 
+import pandas as pd
 from etils import epath
 
-_STYLE = """
-:root { color-scheme: light dark; --text: #1d1f23; --soft: #5b626d; --line: #d9dde3;
-  --page: #f5f6f8; --card: #ffffff; --link: #0062a3; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6e8eb; --soft: #a3abb7; --line: #3a404a;
-  --page: #16181c; --card: #1f2228; --link: #6cb8f0; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--text);
-  font: 16px/1.55 system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif; }
-main { max-width: 68rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
-h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .8rem; }
-h2 { font-size: 1.25rem; margin: 0 0 .6rem; }
-nav { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin-bottom: 1.5rem; }
-a { color: var(--link); }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
-  padding: 1.2rem 1.4rem; margin-bottom: 1.2rem; }
-p { max-width: 46rem; margin: 0 0 .8rem; overflow-wrap: anywhere; white-space: pre-line; }
-.scroll { overflow-x: auto; margin: 0 0 1rem; }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-caption, figcaption { text-align: left; color: var(--soft); font-size: .9rem;
-  padding-bottom: .4rem; }
-th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; }
-th { white-space: nowrap; }
-.number { text-align: right; white-space: nowrap; }
-figure { margin: 0 0 1.2rem; }
-img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 6px;
-  padding: .4rem; }
-@media print { body { background: none; } section { break-inside: avoid; border: 0; } }
-"""
+from big_ssl.report.stylesheet import STYLE
+
 _DOTS_PER_PIXEL = 1.5  # pictures have 144 dots an inch, a CSS inch has 96 pixels
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -53,38 +28,88 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
+    """A picture; with a name, `save_figures` writes it and the numbers drawn as files."""
+
     caption: str
     png: bytes
+    data: pd.DataFrame | None = None
+    name: str = ''
+
+    def files(self) -> list[str]:
+        """Names of its files; what is unusual in a file's name becomes a hyphen."""
+        plain = re.sub(r'[^\w.+-]+', '-', self.name).strip('.-')
+        kinds = ['png'] if self.data is None else ['png', 'csv']
+        return [f'{plain}.{kind}' for kind in kinds] if plain else []
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """Text is plain: an empty line starts a paragraph, nothing in it is markup."""
+    """Text is plain: an empty line starts a paragraph, nothing in it is markup.
+
+    Commands are shown exactly as they are, one below the other.
+    """
 
     title: str
     text: str = ''
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
+    commands: Sequence[str] = ()
 
 
-def page(title: str, sections: Sequence[Section], path: epath.PathLike) -> None:
+def page(
+    title: str,
+    sections: Sequence[Section],
+    path: epath.PathLike,
+    highlights: Sequence[tuple[str, object]] = (),
+) -> None:
     """Writes the page to `path` (local or gs://), whole or not at all, making its folder.
 
-    Raises ValueError if a table's row is not as long as its header.
+    Args:
+      title: of the page.
+      sections: in order; each is linked to at the top.
+      path: of the file.
+      highlights: labels and values that stand above all sections.
+
+    Raises:
+      ValueError: a table's row is not as long as its header.
     """
-    target = epath.Path(path)
-    text = _document(title, sections)
+    _replace(epath.Path(path), _document(title, sections, highlights).encode())
+
+
+def save_figures(sections: Sequence[Section], folder: epath.PathLike) -> None:
+    """Writes NAME.png, and NAME.csv if it has data, of each picture with a name into the folder.
+
+    Raises:
+      ValueError: two pictures have the same name; nothing is written.
+    """
+    found = [(name, picture) for each in sections for picture in each.pictures
+             for name in picture.files()]  # fmt: skip
+    names = [name for name, _ in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f'more than one figure would be {", ".join(sorted(twice))}')
+    for name, picture in found:
+        if name.endswith('.csv') and picture.data is not None:
+            content = picture.data.to_csv(index=False).encode()
+        else:
+            content = picture.png
+        _replace(epath.Path(folder) / name, content)
+
+
+def _replace(target: epath.Path, content: bytes) -> None:
+    """Writes the file in one step."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f'.{target.name}.{uuid.uuid4().hex}'
     try:
-        partial.write_text(text, encoding='utf-8')
+        partial.write_bytes(content)
         partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
 
 
-def _document(title: str, sections: Sequence[Section]) -> str:
+def _document(
+    title: str, sections: Sequence[Section], highlights: Sequence[tuple[str, object]]
+) -> str:
     links = ''.join(
         f'<a href="#s{i}">{html.escape(section.title)}</a>\n' for i, section in enumerate(sections)
     )
@@ -92,22 +117,40 @@ def _document(title: str, sections: Sequence[Section]) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f'<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n'
-        f'<h1>{html.escape(title)}</h1>\n<nav>{links}</nav>\n'
+        f'<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n'
+        f'<h1>{html.escape(title)}</h1>\n<nav aria-label="Sections">\n{links}</nav>\n'
+        + _highlights(highlights)
         + ''.join(_section(i, section) for i, section in enumerate(sections))
         + '</main>\n</body>\n</html>\n'
     )
 
 
+def _highlights(pairs: Sequence[tuple[str, object]]) -> str:
+    rows = ''.join(
+        f'<div><dt>{html.escape(label)}</dt><dd>{_cell(value)}</dd></div>\n'
+        for label, value in pairs
+    )
+    return f'<dl>\n{rows}</dl>\n' if pairs else ''
+
+
 def _section(number: int, section: Section) -> str:
     paragraphs = [part.strip() for part in section.text.split('\n\n') if part.strip()]
+    pictures = ''.join(_picture(picture) for picture in section.pictures)
     return (
-        f'<section id="s{number}">\n<h2>{html.escape(section.title)}</h2>\n'
+        f'<section id="s{number}" aria-labelledby="t{number}">\n'
+        f'<h2 id="t{number}">{html.escape(section.title)}</h2>\n'
         + ''.join(f'<p>{html.escape(paragraph)}</p>\n' for paragraph in paragraphs)
+        + _commands(section.commands)
         + ''.join(_table(table) for table in section.tables)
-        + ''.join(_picture(picture) for picture in section.pictures)
+        + (f'<div class="figures">\n{pictures}</div>\n' if pictures else '')
         + '</section>\n'
     )
+
+
+def _commands(commands: Sequence[str]) -> str:
+    lines = '\n'.join(f'<code>{html.escape(command)}</code>' for command in commands)
+    box = '<pre tabindex="0" role="region" aria-label="Commands">'
+    return f'{box}{lines}</pre>\n' if commands else ''
 
 
 def _table(table: Table) -> str:
@@ -119,28 +162,37 @@ def _table(table: Table) -> str:
         for column in range(len(table.header))
     ]
     marks = [' class="number"' if number else '' for number in numeric]
-    head = ''.join(
-        f'<th{mark}>{html.escape(name)}</th>'
-        for mark, name in zip(marks, table.header, strict=True)
-    )
     body = ''.join(
         '<tr>'
         + ''.join(f'<td{mark}>{_cell(value)}</td>' for mark, value in zip(marks, row, strict=True))
         + '</tr>\n'
         for row in table.rows
     )
+    caption = html.escape(table.caption)
     return (
-        f'<div class="scroll"><table>\n<caption>{html.escape(table.caption)}</caption>\n'
-        f'<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table>\n'
+        f'<caption>{caption}</caption>\n{_head(table.header, marks)}'
+        f'<tbody>\n{body}</tbody>\n</table></div>\n'
     )
+
+
+def _head(header: Sequence[str], marks: Sequence[str]) -> str:
+    """The row of column names; none where no column has one."""
+    cells = ''.join(
+        f'<th scope="col"{mark}>{html.escape(name)}</th>' if name else '<td></td>'
+        for mark, name in zip(marks, header, strict=True)
+    )
+    return f'<thead><tr>{cells}</tr></thead>\n' if any(header) else ''
 
 
 def _picture(picture: Picture) -> str:
     caption = html.escape(picture.caption)
+    files = html.escape(', '.join(picture.files()))
+    note = f'<span class="file">{files}</span>' if files else ''
     width = round(int.from_bytes(picture.png[16:20]) / _DOTS_PER_PIXEL)  # PNG: IHDR's first field
     data = base64.b64encode(picture.png).decode('ascii')
     return (
-        f'<figure>\n<figcaption>{caption}</figcaption>\n'
+        f'<figure style="--width: {width}px">\n<figcaption>{caption}{note}</figcaption>\n'
         f'<img alt="{caption}" width="{width}" src="data:image/png;base64,{data}">\n</figure>\n'
     )
 

@@ -1,52 +1,24 @@
-"""Pictures of a run as PNG bytes.
+"""Pictures of a run as PNG bytes; where classes outnumber colours, lines and markers go on."""
 
-Figures are made without pyplot, so nothing is global and no display is needed. Colours are those of
-Okabe & Ito 2008 (Color Universal Design), told apart under every common colour blindness; where
-classes outnumber colours, line styles and markers go on.
-"""
-
-import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
-GREY = '#8A8A8A'
-_LINES = ('-', '--', ':', '-.')
-_MARKERS = ('o', '^', 's', 'D', 'v', 'P', 'X')
-_STYLE: Any = {
-    'font.family': 'DejaVu Sans',
-    'font.size': 10,
-    'axes.titlesize': 11,
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.edgecolor': '#555555',
-    'axes.grid': True,
-    'axes.axisbelow': True,
-    'grid.color': '#E4E4E4',
-    'legend.frameon': False,
-    'figure.constrained_layout.use': True,
-    'figure.constrained_layout.h_pad': 0.06,
-    'figure.constrained_layout.w_pad': 0.06,
-    'figure.facecolor': 'white',
-    'savefig.dpi': 144,
-    'text.parse_math': False,  # a dollar sign in a name is a dollar sign
-}
+from big_ssl.report import elements, style
+from big_ssl.report.smoothing import moving_mean
+from big_ssl.report.style import GREY, Look, look
+
 _MOST_PAIRS = 8
-_LONG = 200  # points of a line that may be drawn as its moving mean
-_NOISY = 10.0  # total variation of such a line over its range; a cosine schedule has 2
 
 
-@matplotlib.rc_context(_STYLE)
-def pairs(images: UInt8[np.ndarray, 'n views h w c'], captions: Sequence[str]) -> bytes:
+@style.drawing
+def pairs(images: UInt8[np.ndarray, 'n views h w c'], captions: Sequence[str]) -> Figure:
     """Positive pairs as the loss sees them: a row for each case (the first eight), a column a view.
 
     Raises ValueError unless there is one caption for each case and c is 1 or 3.
@@ -67,11 +39,11 @@ def pairs(images: UInt8[np.ndarray, 'n views h w c'], captions: Sequence[str]) -
         cells[0, view + 1].set_title(f'view {view + 1}')
     for cell in cells.flat:
         cell.set_axis_off()
-    return _png(figure)
+    return figure
 
 
-@matplotlib.rc_context(_STYLE)
-def curves(records: Sequence[Mapping[str, object]], keys: Mapping[str, str]) -> bytes:
+@style.drawing
+def curves(records: Sequence[Mapping[str, object]], keys: Mapping[str, str]) -> Figure:
     """A panel for each key by training step, a line for each split.
 
     Long noisy lines are drawn faintly under their moving mean.
@@ -91,8 +63,7 @@ def curves(records: Sequence[Mapping[str, object]], keys: Mapping[str, str]) -> 
     handles = {}
     for key, panel in zip(drawn, panels, strict=False):
         for split, (steps, values) in lines[key].items():
-            order = splits.index(split)
-            handles[split] = _line(panel, steps, values, COLOURS[order % 7], _LINES[order % 4])
+            handles[split] = _line(panel, steps, values, look(splits.index(split)))
         panel.set(xlabel='training step', ylabel=keys[key])
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         panel.xaxis.set_major_formatter(EngFormatter(sep=''))
@@ -104,11 +75,11 @@ def curves(records: Sequence[Mapping[str, object]], keys: Mapping[str, str]) -> 
     else:
         ordered = [handles[split] for split in splits]
         figure.legend(ordered, splits, loc='outside upper center', ncols=len(splits))
-    return _png(figure)
+    return figure
 
 
-@matplotlib.rc_context(_STYLE)
-def confusion(matrix: Int[np.ndarray, 'k k'], classes: Sequence[str]) -> bytes:
+@style.drawing
+def confusion(matrix: Int[np.ndarray, 'k k'], classes: Sequence[str]) -> Figure:
     """Confusion matrix, rows the true class: colour is the share of the row, text the count."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = max(0.36, 0.6 - 0.02 * len(classes)) * len(classes)
@@ -132,11 +103,11 @@ def confusion(matrix: Int[np.ndarray, 'k k'], classes: Sequence[str]) -> bytes:
     axes.grid(visible=False)
     bar = figure.colorbar(image, shrink=0.6, aspect=25, format=PercentFormatter(1))
     bar.set_label('share of the true class')
-    return _png(figure)
+    return figure
 
 
-@matplotlib.rc_context(_STYLE)
-def roc(lines: Mapping[str, tuple[Float[np.ndarray, ' p'], Float[np.ndarray, ' p']]]) -> bytes:
+@style.drawing
+def roc(lines: Mapping[str, tuple[Float[np.ndarray, ' p'], Float[np.ndarray, ' p']]]) -> Figure:
     """ROC of each class: false and true positive rates, ascending from (0, 0) to (1, 1).
 
     The legend is ordered by area, which is written beside each name.
@@ -147,54 +118,55 @@ def roc(lines: Mapping[str, tuple[Float[np.ndarray, ' p'], Float[np.ndarray, ' p
     for i, name in enumerate(sorted(lines, key=lambda name: -areas[name])):
         axes.plot(
             *lines[name],
-            color=COLOURS[i % 7],
-            linestyle=_LINES[i // 7 % 4],
+            color=look(i).colour,
+            linestyle=look(i).line,
             label=f'{areas[name]:.3f}  {_short(name)}',
         )
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
     axes.set(xlabel='1 \N{MINUS SIGN} specificity', ylabel='sensitivity')
-    _unit_limits(axes)
+    elements.unit_limits(axes)
     axes.set_aspect('equal', anchor='N')
     figure.legend(loc='outside right upper', title='area, class', alignment='left', fontsize=9)
-    return _png(figure)
+    return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@style.drawing
 def reliability(
     confidence: Float[np.ndarray, ' bins'],
     accuracy: Float[np.ndarray, ' bins'],
     count: Int[np.ndarray, ' bins'],
-) -> bytes:
+) -> Figure:
     """Accuracy against confidence in each bin (NaN where it is empty), and the cases in each."""
     figure = Figure(figsize=(5.2, 6.6))
     top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], color=GREY, linewidth=1, label='perfect calibration')
     area = 20 + 180 * count / max(1, count.max())
     filled = count > 0
-    top.plot(confidence[filled], accuracy[filled], color=COLOURS[0], alpha=0.5)
+    top.plot(confidence[filled], accuracy[filled], color=look(0).colour, alpha=0.5)
     top.scatter(
         confidence,
         accuracy,
         s=area,
-        color=COLOURS[0],
+        color=look(0).colour,
         clip_on=False,
         zorder=3,
         label='a bin, sized by its cases',
     )
     top.set(ylabel='accuracy')
-    _unit_limits(top)
+    elements.unit_limits(top)
     top.legend(loc='upper left')
     edges = np.linspace(0, 1, len(count) + 1)
-    bottom.bar(edges[:-1], count, np.diff(edges), align='edge', color=COLOURS[0], edgecolor='white')
+    widths, colour = np.diff(edges), look(0).colour
+    bottom.bar(edges[:-1], count, widths, align='edge', color=colour, edgecolor='white')
     bottom.set(xlabel='confidence of the predicted class', ylabel='cases')
     bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    return _png(figure)
+    return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@style.drawing
 def embedding(
     points: Float[np.ndarray, 'n 2'], labels: Int[np.ndarray, ' n'], classes: Sequence[str]
-) -> bytes:
+) -> Figure:
     """Map of the first two principal components; label -1 (no label) is drawn in grey below."""
     figure = Figure(figsize=(7.6, max(4.8, 0.2 * len(classes) + 0.6)))
     axes = figure.subplots()
@@ -206,45 +178,33 @@ def embedding(
                 points[chosen, 0],
                 points[chosen, 1],
                 s=size,
-                color=COLOURS[label % 7] if label >= 0 else GREY,
-                marker=_MARKERS[label // 7 % 7] if label >= 0 else '.',
+                color=look(label).colour if label >= 0 else GREY,
+                marker=look(label).marker if label >= 0 else '.',
                 alpha=0.75 if label >= 0 else 0.35,
                 linewidths=0,
                 label=_short(classes[label]) if label >= 0 else 'no label',
             )
     axes.set(xlabel='first principal component', ylabel='second principal component')
-    axes.set_aspect('equal', anchor='N')
+    axes.set_aspect('equal', adjustable='datalim')
     scale = math.sqrt(30 / size)
     figure.legend(loc='outside right upper', alignment='left', fontsize=9, markerscale=scale)
-    return _png(figure)
+    return figure
 
 
-@matplotlib.rc_context(_STYLE)
-def intervals(rows: Sequence[tuple[str, float, float, float]], label: str) -> bytes:
+@style.drawing
+def intervals(rows: Sequence[tuple[str, float, float, float]], label: str) -> Figure:
     """Dots with whiskers from (name, value, low, high), first row on top, numbers at the right.
 
     A NaN low or high leaves the whisker out; `label` is the axis', with its unit.
     """
-    figure = Figure(figsize=(8.0, 0.34 * len(rows) + 1.0))
+    figure = Figure(figsize=(6.5, 0.36 * len(rows) + 1.0))
     axes = figure.subplots()
     for y, (_, value, low, high) in enumerate(rows):
-        axes.plot([low, high], [y, y], color=COLOURS[0], linewidth=2, solid_capstyle='butt')
-        axes.plot(value, y, 'o', color=COLOURS[0])
-        whisker = '' if math.isnan(low + high) else f'  [{low:.3f}, {high:.3f}]'
-        place: Any = {'xycoords': ('axes fraction', 'data'), 'va': 'center', 'fontsize': 9}
-        axes.annotate(f'{value:.3f}{whisker}', (1.02, y), annotation_clip=False, **place)
-    axes.set_yticks(range(len(rows)), [_short(name, 40) for name, *_ in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel(label)
-    axes.grid(visible=False, axis='y')
-    axes.tick_params(axis='y', length=0)
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format='png')
-    return file.getvalue()
+        elements.interval(axes, y, value, low, high, look(0))
+        elements.beside(axes, y, elements.number(value, low, high))
+    elements.name_rows(axes, [name for name, *_ in rows], range(len(rows)), 2.2)
+    axes.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6))
+    return figure
 
 
 def _short(name: str, most: int = 30) -> str:
@@ -267,17 +227,10 @@ def _by_split(
     return {split: tuple(np.array(sorted(points)).T) for split, points in found.items()}  # type: ignore[misc]
 
 
-def _line(panel: Axes, steps: np.ndarray, values: np.ndarray, colour: str, style: str):
+def _line(panel: Axes, steps: np.ndarray, values: np.ndarray, drawn: Look):
     """Draws the values, or their moving mean where they are many and noisy; returns the line."""
-    marker = 'o' if len(steps) <= 30 else ''
-    if len(steps) < _LONG or np.abs(np.diff(values)).sum() < _NOISY * np.ptp(values):
-        return panel.plot(steps, values, style + marker, color=colour, markersize=4)[0]
-    window = len(steps) // 50
-    smooth = np.convolve(values, np.ones(window) / window, mode='valid')
-    middle = steps[(window - 1) // 2 :][: len(smooth)]
-    panel.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-    return panel.plot(middle, smooth, style, color=colour)[0]
-
-
-def _unit_limits(axes: Axes) -> None:
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    if (smooth := moving_mean(steps, values)) is None:
+        marker = 'o' if len(steps) <= 30 else ''
+        return panel.plot(steps, values, drawn.line + marker, color=drawn.colour, markersize=4)[0]
+    panel.plot(steps, values, color=drawn.colour, alpha=0.25, linewidth=0.8)
+    return panel.plot(*smooth, drawn.line, color=drawn.colour)[0]

@@ -1,15 +1,17 @@
 import base64
+import html
 import html.parser
 import io
 import re
 
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
 from etils import epath
 
-from big_ssl.report import page as page_lib
-from big_ssl.report.page import Picture, Section, Table, page
+from big_ssl.report import stylesheet
+from big_ssl.report.page import Picture, Section, Table, page, save_figures
 
 HOSTILE = '<script>alert("1")</script> & \'quoted\''
 
@@ -55,12 +57,17 @@ def written(tmp_path, *sections, title='Title'):
 
 def test_all_text_is_escaped(tmp_path):
     section = Section(
-        HOSTILE, HOSTILE, [Table(HOSTILE, [HOSTILE], [[HOSTILE]])], [Picture(HOSTILE, png())]
+        HOSTILE,
+        HOSTILE,
+        [Table(HOSTILE, [HOSTILE], [[HOSTILE]])],
+        [Picture(HOSTILE, png())],
+        [HOSTILE],
     )
     read = Reader(written(tmp_path, section, title=HOSTILE))
     assert 'script' not in {tag for tag, _ in read.tags}
-    # Title twice, link, heading, paragraph, caption, two cells, picture's caption; alt is apart.
-    assert read.text.count(HOSTILE) == 9
+    # Title twice, link, heading, paragraph, command, caption, two cells, picture's caption; alt is
+    # apart.
+    assert read.text.count(HOSTILE) == 10
     assert [attrs['alt'] for tag, attrs in read.tags if tag == 'img'] == [HOSTILE]
 
 
@@ -125,7 +132,106 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_light_and_dark_define_the_same_colours():
-    light, dark = re.findall(r':root \{(.*?)\}', page_lib._STYLE, re.DOTALL)
-    names = [set(re.findall(r'(--\w+):', part)) for part in (light, dark)]
-    assert names[0] == names[1] and len(names[0]) >= 5
+def test_colours_are_light_and_legible():
+    colours = dict(re.findall(r'--(\w+): (#\w{6})', stylesheet.STYLE))
+    assert 'color-scheme: light;' in stylesheet.STYLE and 'prefers-color' not in stylesheet.STYLE
+    for back in ('page', 'card', 'code'):
+        assert luminance(colours[back]) > 0.85
+        for front in ('text', 'soft', 'link'):
+            contrast = (luminance(colours[back]) + 0.05) / (luminance(colours[front]) + 0.05)
+            assert contrast >= 4.5  # WCAG 2.2, success criterion 1.4.3
+
+
+def luminance(colour):
+    """Relative luminance, WCAG 2.2."""
+    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_commands_can_be_copied_as_they_are(tmp_path):
+    commands = ["python -m a --x='1 & <2>'", '  b \\', '']
+    text = written(tmp_path, Section('A', commands=commands), Section('B'))
+    shown = re.findall(r'<code>(.*?)</code>', text)
+    assert [html.unescape(each) for each in shown] == commands
+    assert text.count('<pre') == 1
+    inside = re.search(r'<pre[^>]*>(.*?)</pre>', text, re.DOTALL)[1]
+    assert html.unescape(re.sub(r'</?code>', '', inside)) == '\n'.join(commands)
+
+
+def test_highlights_stand_before_all_sections(tmp_path):
+    pairs = [('macro AUC', 0.71234), (HOSTILE, 'a < b')]
+    page('Title', [Section('A')], tmp_path / 'report.html', pairs)
+    text = (tmp_path / 'report.html').read_text()
+    assert re.findall(r'<dt>(.*?)</dt><dd>(.*?)</dd>', text) == [
+        ('macro AUC', '0.712'),
+        (html.escape(HOSTILE), 'a &lt; b'),
+    ]
+    assert text.index('</dl>') < text.index('<section')
+    assert '<dl>' not in written(tmp_path, Section('A'))
+
+
+def test_what_a_screen_reader_needs(tmp_path):
+    table = Table('Figures', ['', 'AUC'], [['test', 0.5]])
+    section = Section('A', tables=[table, Table('Facts', ['', ''], [['a', 'b']])])
+    text = written(tmp_path, section, Section('B', commands=['c'], pictures=[Picture('p', png())]))
+    read = Reader(text)
+    heads = [attrs for tag, attrs in read.tags if tag == 'th']
+    assert heads == [{'scope': 'col', 'class': 'number'}]  # a column without a name has no header
+    assert text.count('<thead>') == 1
+    assert [attrs['lang'] for tag, attrs in read.tags if tag == 'html'] == ['en']
+    regions = [attrs for _, attrs in read.tags if attrs.get('role') == 'region']
+    assert [region['aria-label'] for region in regions] == ['Figures', 'Facts', 'Commands']
+    assert all(region['tabindex'] == '0' for region in regions)  # scrolled by keys
+    ids = [attrs['id'] for tag, attrs in read.tags if tag == 'h2']
+    assert ids == [attrs['aria-labelledby'] for tag, attrs in read.tags if tag == 'section']
+
+
+DATA = pd.DataFrame({'method': ['a "b"', 'c,d'], 'value': [0.1, float('nan')]})
+
+
+def test_figures_are_saved_with_their_numbers(tmp_path):
+    sections = [
+        Section('A', pictures=[Picture('one', png(30), DATA, 'auc'), Picture('none', png(40))]),
+        Section('B', pictures=[Picture('two', png(50), name='pairs')]),
+    ]
+    save_figures(sections, tmp_path / 'deep' / 'figures')
+    folder = tmp_path / 'deep' / 'figures'
+    assert {path.name for path in folder.iterdir()} == {'auc.png', 'auc.csv', 'pairs.png'}
+    assert (folder / 'auc.png').read_bytes() == png(30)
+    assert (folder / 'pairs.png').read_bytes() == png(50)
+    pd.testing.assert_frame_equal(pd.read_csv(folder / 'auc.csv'), DATA)
+    save_figures([Section('A', pictures=[Picture('one', png(60), DATA, 'auc')])], folder)
+    assert (folder / 'auc.png').read_bytes() == png(60)  # replaced
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_the_page_names_the_saved_files(tmp_path):
+    pictures = [Picture('one', png(), DATA, 'auc'), Picture('two', png(), name='pairs')]
+    read = Reader(written(tmp_path, Section('A', pictures=[*pictures, Picture('three', png())])))
+    files = [attrs for tag, attrs in read.tags if attrs.get('class') == 'file']
+    assert len(files) == 2 and 'auc.png, auc.csv' in read.text and 'pairs.png' in read.text
+
+
+@pytest.mark.parametrize(
+    'name, file',
+    [
+        ('by age/years: ≥ 30', 'by-age-years-30.png'),
+        ('../../etc/x', 'etc-x.png'),
+        ('train+other_1.5', 'train+other_1.5.png'),
+        ('Größe', 'Größe.png'),
+        ('.hidden', 'hidden.png'),
+    ],
+)
+def test_names_of_files_are_plain(name, file, tmp_path):
+    picture = Picture('c', png(), name=name)
+    assert picture.files() == [file]
+    save_figures([Section('A', pictures=[picture])], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+
+
+def test_two_figures_of_one_name_are_refused_and_nothing_is_written(tmp_path):
+    pictures = [Picture('c', png(), name=name) for name in ('x', 'a b', 'a/b')]
+    with pytest.raises(ValueError, match='more than one figure would be a-b.png'):
+        save_figures([Section('A', pictures=pictures)], tmp_path / 'figures')
+    assert not (tmp_path / 'figures').exists()
