@@ -1,8 +1,8 @@
 """A comparison of many runs: `python -m big_ssl.study --config=configs/studies/… --workdir=DIR`.
 
-Runs what is not done yet, in an order in which each finds the weights that it begins with, and writes
-DIR/report.html, DIR/result.json and DIR/figures/. A study that was stopped or killed goes on when the
-same command is run again.
+Runs what is not done yet, in an order in which each finds the weights that it begins with, and
+writes DIR/report.html, DIR/result.json and DIR/figures/. A study that was stopped or killed goes on
+when the same command is run again.
 
   --list       prints the command of every run, one a line, and runs nothing
   --level=N    with --list: only those that need N runs before them (for one Slurm array a level)
@@ -13,10 +13,10 @@ Exit codes: 0 done; 2 the input is wrong; 75 stopped after saving, run the same 
 
 import contextlib
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 from etils import epath
@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> None:
     if not values.workdir:
         raise InputError('--workdir is missing: the folder of the study')
     workdir = values.workdir
-    study = epath.Path(workdir if '://' in workdir else os.path.abspath(workdir))
+    study = epath.Path(workdir if '://' in workdir else Path(workdir).resolve())
     runs = design.runs_of(config, given)
     for each in runs:
         each.check(study)
@@ -58,7 +58,7 @@ def run(argv: Sequence[str]) -> None:
         execute.execute(runs, study)
     from big_ssl.studies import report  # imports matplotlib and scikit-learn
 
-    report.write(config, runs, study, [os.path.basename(argv[0]), *argv[1:]])
+    report.write(config, runs, study, list(argv[1:]))
     log.info('done: %s', study / 'report.html')
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -45,7 +46,7 @@ def phantom(
       InputError: as `make_phantom`; or somebody has damaged the cache.
     """
     cache = Path(cache_dir or os.environ.get('BIG_SSL_CACHE') or '~/.cache/big_ssl').expanduser()
-    arguments = {'cases': cases, 'seed': seed, 'size': size}
+    arguments: dict[str, Any] = {'cases': cases, 'seed': seed, 'size': size}
     arguments |= {'elsewhere': True} if elsewhere else {}
     digest = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:8]
     folder = cache / f'phantom-v{VERSION}-{digest}'

@@ -179,9 +179,9 @@ def _networks(config: ConfigDict) -> list[Network]:
 def _check(config: ConfigDict) -> None:
     if bool(config.learning_rates) != bool(config.weight_decays):
         raise InputError('config: learning_rates and weight_decays are searched together: set both')
-    kinds = {'seeds': int, 'label_draws': int, 'label_fractions': (int, float)}
-    for key, kind in kinds.items():
-        if not all(isinstance(value, kind) for value in config[key]):
+    for key in ('seeds', 'label_draws', 'label_fractions'):
+        fraction = key == 'label_fractions'
+        if not all(isinstance(v, int | float if fraction else int) for v in config[key]):
             raise InputError(f'config: {key}={config[key]} must be numbers')
         if not config[key] or len(set(config[key])) != len(config[key]):
             raise InputError(f'config: {key}={config[key]} must name each value once, at least one')

@@ -24,7 +24,7 @@ def write(config: ConfigDict, runs: Sequence[Run], study: epath.Path, command: l
     """Writes all of it from what is done, `result.json` last.
 
     Args:
-      command: the study's own command line.
+      command: arguments of the study's own command line.
     """
     states = {run.name: run.state(study) for run in runs}
     missing = [name for name, state in states.items() if state != DONE]

@@ -135,7 +135,7 @@ def comparisons(config: ConfigDict, groups: Groups) -> pd.DataFrame:
     Columns: split, metric, method, against, difference, low, high, p, p_holm (over all rows),
     p_permutation (of the first seeds' models, seeds left out of account), covers_pretraining.
     """
-    rows = []
+    rows: list[dict] = []
     for split, some in groups.items():
         whole = [group for group in some if group.fraction == 1.0]
         by_name = {(group.method, group.network): group for group in whole}
@@ -146,8 +146,7 @@ def comparisons(config: ConfigDict, groups: Groups) -> pd.DataFrame:
                     rows += _differences(config, split, a, b)
     table = pd.DataFrame(rows)
     if len(table):
-        place = table.columns.get_loc('p') + 1
-        table.insert(place, 'p_holm', comparison.holm(table['p'].to_numpy()))
+        table.insert(list(table).index('p') + 1, 'p_holm', comparison.holm(table['p'].to_numpy()))
     return table
 
 
@@ -203,7 +202,7 @@ def shift(config: ConfigDict, groups: Groups) -> tuple[pd.DataFrame, pd.DataFram
     first = [groups[split][0].models[0] for split in pair]
     classes = first[0].task.classes
     targets = [model.targets for model in first]
-    common = class_frequencies.common_classes(*targets, len(classes))
+    common = class_frequencies.common_classes(targets[0], targets[1], len(classes))
     rows = []
     if common:
         metric = comparison.macro_auc(common)
@@ -290,13 +289,18 @@ def by_subgroup(config: ConfigDict, groups: Groups) -> pd.DataFrame:
 
 
 def roc(groups: Sequence[Group]) -> pd.DataFrame:
-    """Of first seeds; columns: class, method, false_positive_rate, true_positive_rate."""
+    """Of first seeds, frequent classes first.
+
+    Columns: class, method, false_positive_rate, true_positive_rate.
+    """
     from sklearn.metrics import roc_curve
 
     parts = []
     for group in groups:
         model = group.models[0]
-        for i, name in enumerate(model.task.classes):
+        counts = class_frequencies.positives(model.targets, len(model.task.classes))
+        for i in np.argsort(-counts, kind='stable'):
+            name = model.task.classes[i]
             positive, score = _positive(model, i), model.probabilities[:, i]
             known = ~np.isnan(positive)
             if 0 < positive[known].sum() < known.sum():

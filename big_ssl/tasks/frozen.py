@@ -44,10 +44,13 @@ def judged(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: Sto
         fit = probe.linear_probe_multilabel if data.task.multilabel else probe.linear_probe
         val_targets = labels.encode(data.manifest, val.rows, data.task)
         found = fit(*known, embedded[val.name], val_targets, of_splits, classes=k)
-    ends = np.cumsum([len(split.rows) for split in data.judged])[:-1]
+    found_at = dict(zip(np.concatenate([split.rows for split in data.judged]).tolist(), found))
+
+    def predicted(rows: np.ndarray) -> np.ndarray:
+        return np.stack([found_at[row] for row in rows.tolist()])
+
     scored = [
-        judge.score(config, data.manifest, split, data.task, lambda _, part=part: part)
-        for split, part in zip(data.judged, np.split(found, ends))
+        judge.score(config, data.manifest, split, data.task, predicted) for split in data.judged
     ]
     thresholds = judge.thresholds_of(scored[0], data.task) if data.validation else None
     seen = provenance.trained_on(config, data.manifest, data.rows) | {

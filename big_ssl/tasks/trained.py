@@ -149,7 +149,8 @@ def load_encoder(
 
     @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
     def embed(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-        return {'features': encoder.apply(variables, to_float(images), train=False)}
+        features: Any = encoder.apply(variables, to_float(images), train=False)
+        return {'features': features}
 
     def features(table: ImageTable, rows: np.ndarray) -> np.ndarray:
         of_weights = functools.partial(embed, variables)

@@ -13,11 +13,12 @@
 | micle | stacked, then MICLe |
 | stacked_longer | stacked, then as many steps of SimCLR: what MICLe's pairs are compared with |
 
-Without `natural_manifest` the methods that need one are left out (then give --config.baseline=random).
+Whoever sets `micle.total_steps` sets `simclr_on.total_steps` too. Without `natural_manifest` the methods that need one are left out (then give --config.baseline=random).
 Another clinic is a split of the same table (--config.shift=SPLIT) or a table of its own
 (--config.elsewhere_manifest=OTHER.csv).
 
-`:demo`: two seeds, embedded SYNTHETIC data (also in place of natural images), minutes on two CPU cores.
+`:demo`: three methods, two seeds, a few steps each on embedded SYNTHETIC data (also in place of natural
+images), minutes on two CPU cores: it shows the machinery, its figures say nothing.
 """
 
 from ml_collections import ConfigDict
@@ -49,4 +50,7 @@ def get_config(variant: str = '') -> ConfigDict:
     )
     for unit in ('steps', 'epochs', 'examples'):
         config.simclr_on[f'total_{unit}'] = config.micle[f'total_{unit}']
+    if variant == 'demo':
+        config.only = ('random', 'supervised', 'micle')
+        config.comparisons = (('micle', 'random'),)
     return settings.choose_variant(config, variant)

@@ -9,7 +9,7 @@ from etils import epath
 from big_ssl.studies import design
 
 CLASSES = ('acne', 'eczema', 'rare')
-COUNTS = {'test': (40, 30, 4), 'all': (15, 45, 12)}
+COUNTS = {'test': (40, 30, 8), 'all': (15, 45, 12)}
 
 
 def finish(run, study: epath.Path, strength: float = 1.0) -> None:

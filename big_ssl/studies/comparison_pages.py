@@ -1,0 +1,262 @@
+"""Sections of a report that compare methods."""
+
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from big_ssl.report import comparisons
+from big_ssl.report import design as design_pictures
+from big_ssl.report.page import Picture, Section, Table
+from big_ssl.studies import cells, tables
+from big_ssl.studies.tables import NAMES, Tables
+
+METHODS_TEXT = (
+    'A method is judged over its seeds: each seed is a chain of its own, pre-training included. '
+    'Several fine-tunings of one pre-training are averaged first; they are no replicates of the '
+    'method. Values are means over seeds; "sd" is the deviation between seeds and between '
+    'fine-tunings of one pre-training.\n\n'
+    'Intervals (95%) resample patients (cases where no patient is known) and seeds together. '
+    'Where a method has one seed only they cannot hold the variation of pre-training, and say so.'
+)
+MACRO_TEXT = (
+    'Macro AUC: unweighted mean over classes with at least 10 positive cases in the split, each '
+    'against the rest; rarer classes are shown below and left out of the mean.'
+)
+
+
+def overview(config: ConfigDict, known: Tables) -> Section | None:
+    table = known.summaries
+    if not len(table):
+        return None
+    whole = table[table['fraction'] == 1.0]
+    shown = whole if len(whole) else table
+    by_split = [_means(split, part, config) for split, part in cells.parts(shown, 'split')]
+    drawn = []
+    singles = known.single_runs
+    for metric in [name for name in NAMES if name in set(shown['metric'])]:
+        summary = shown[shown['metric'] == metric]
+        single = singles[(singles['metric'] == metric) & (singles['fraction'] == 1.0)]
+        points = pd.concat([summary, single])[['split', 'method', 'value', 'low', 'high', 'run']]
+        drawn.append(
+            Picture(
+                NAMES[metric],
+                comparisons.by_split(points, NAMES[metric]),
+                data=points,
+                name=f'comparison_{metric}',
+            )
+        )
+    text = f'{METHODS_TEXT}\n\n{MACRO_TEXT}'
+    if not shown['covers_pretraining'].all():
+        text += '\n\n* one seed: the interval does not hold the variation of pre-training.'
+    return Section('Comparison', text, by_split, drawn)
+
+
+def _means(split: str, part: pd.DataFrame, config: ConfigDict) -> Table:
+    """A row a method, a column a figure; deviations are those of the first figure compared."""
+    metrics = [name for name in NAMES if name in set(part['metric'])]
+    main = next((name for name in config.compared if name in metrics), metrics[0])
+    rows = []
+    for method, own in cells.parts(part, 'method'):
+        of = {row.metric: row for row in cells.rows(own)}
+        first = of[main]
+        mark = '' if first.covers_pretraining else ' *'
+        rows.append(
+            [
+                method,
+                *(cells.written(of[m].value, of[m].low, of[m].high) + mark for m in metrics),
+                cells.deviation(first.sd_pretraining),
+                cells.deviation(first.sd_finetuning),
+                first.pretrainings,
+                first.runs,
+            ]
+        )
+    header = [
+        'method',
+        *(NAMES[m] for m in metrics),
+        'sd seeds',
+        'sd fine-tunings',
+        'seeds',
+        'runs',
+    ]
+    cases = part['cases'].iloc[0]
+    return Table(
+        f'{split}, {cases} cases: means over seeds [95%]; deviations of the {NAMES[main]}',
+        header,
+        rows,
+    )
+
+
+def differences(known: Tables) -> Section | None:
+    table = known.comparisons
+    if not len(table):
+        return None
+    rows = [
+        [
+            row.split,
+            NAMES[row.metric],
+            f'{row.method} − {row.against}',
+            cells.written(row.difference, row.low, row.high, '+'),
+            cells.p_value(row.p),
+            cells.p_value(row.p_holm),
+            cells.p_value(row.p_permutation),
+        ]
+        for row in cells.rows(table)
+    ]
+    header = ['split', 'figure', 'methods', 'difference [95%]', 'p', 'p (Holm)', 'p (permutation)']
+    drawn = []
+    for (split, metric), part in cells.parts(table, ['split', 'metric']):
+        points = part.assign(name=part['method'] + ' − ' + part['against'], p=part['p_holm'])
+        points = points[['name', 'difference', 'low', 'high', 'p']]
+        label = f'difference of {NAMES[metric]}, {split}'
+        drawn.append(
+            Picture(
+                label,
+                comparisons.differences(points, label),
+                data=points,
+                name=f'differences_{split}_{metric}',
+            )
+        )
+    return Section(
+        'Differences',
+        'Paired: both methods on the same resampled patients, their seeds resampled with them. '
+        'p is two-sided and goes with the interval; Holm corrects it over all '
+        f'{len(table)} comparisons of this study. The permutation p-value swaps the predictions of '
+        "the first seeds' two models patient by patient: it speaks of these two trained models, "
+        'not of the methods, and is not corrected.',
+        [Table('Paired differences', header, rows)],
+        drawn,
+    )
+
+
+def labels(config: ConfigDict, known: Tables) -> Section | None:
+    if not len(known.label_differences):
+        return None
+    metric = config.compared[0]
+    points = known.summaries[
+        (known.summaries['split'] == config.in_distribution) & (known.summaries['metric'] == metric)
+    ][['method', 'fraction', 'value', 'low', 'high']]
+    rows = [
+        [row.method, f'{row.fraction:.0%}', cells.written(row.difference, row.low, row.high, '+')]
+        for row in cells.rows(known.label_differences)
+    ]
+    needed = [[name, f'{share:.0%}'] for name, share in known.labels_needed.items()]
+    return Section(
+        'Label efficiency',
+        'Fractions are of patients (cases where no patient is known), drawn '
+        f'{len(config.label_draws)} time(s), stratified with at least one case a class, each '
+        'within the next larger one; validation is '
+        f'{"reduced alike" if config.finetune.labels.val == "alike" else "used in full"}; every '
+        'fine-tuning has as many steps.\n\nLabels needed: the smallest fraction whose paired '
+        f'interval against {config.baseline} with all labels excludes a loss of more than '
+        f'{config.margin:g}.',
+        [
+            Table('Labels needed', ['method', 'share of the labels'], needed),
+            Table(
+                f'Against {config.baseline} with all labels',
+                ['method', 'labels', f'difference of {NAMES[metric]} [95%]'],
+                rows,
+            ),
+        ],
+        [
+            Picture(
+                f'{NAMES[metric]} by labels',
+                comparisons.label_efficiency(points, NAMES[metric], config.baseline),
+                data=points,
+                name='label_efficiency',
+            )
+        ],
+    )
+
+
+def shift(known: Tables) -> Section | None:
+    if not len(known.frequencies):
+        return None
+    common = known.frequencies[known.frequencies['common']]['class'].unique()
+    drawn = [
+        Picture(
+            'How often each class is seen',
+            design_pictures.class_frequencies(known.frequencies),
+            data=known.frequencies,
+            name='class_frequencies',
+        )
+    ]
+    if len(known.shift):
+        drawn.insert(
+            0,
+            Picture(
+                NAMES[tables.COMMON],
+                comparisons.shift(known.shift, NAMES[tables.COMMON]),
+                data=known.shift,
+                name='shift',
+            ),
+        )
+    caption = f'{NAMES[tables.COMMON]} [95%]'
+    tables_shown = (
+        [cells.side_by_side(caption, known.shift, ['method'], 'split')] if drawn[1:] else []
+    )
+    return Section(
+        'Another clinic',
+        'No weight was trained or picked on the other clinic. Macro AUC over the classes that have '
+        f'at least 10 positive cases in both: {", ".join(common) or "none"}. Top-1 accuracy moves '
+        'with the frequencies of the classes, drawn below; the AUC of a class does not.',
+        tables_shown,
+        drawn,
+    )
+
+
+def search(known: Tables) -> Section | None:
+    table = known.search
+    if not len(table):
+        return None
+    drawn, lines = [], []
+    for method, trials in cells.parts(table, 'method'):
+        trials = trials.assign(value=np.where(trials['diverged'], np.nan, trials['value']))
+        trials = trials[trials['diverged'] | trials['value'].notna()]
+        label = f'macro AUC on validation, {method}'
+        drawn.append(
+            Picture(
+                label, design_pictures.search(trials, label), data=trials, name=f'search_{method}'
+            )
+        )
+        if trials['value'].notna().any():
+            best = cells.highest(trials)
+            lines.append(
+                f'--config.optimizer.learning_rate={best.learning_rate:g} '
+                f'--config.optimizer.weight_decay={best.weight_decay:g}'
+            )
+    return Section(
+        'Search',
+        'Picked on validation alone (mean over its classes); test was not looked at. The best, '
+        'as flags for configs/derm_finetune.py (in a study: --config.finetune.optimizer…):',
+        pictures=drawn,
+        commands=lines,
+    )
+
+
+def subgroups(config: ConfigDict, known: Tables) -> Section | None:
+    table = known.by_subgroup
+    if not len(table):
+        return None
+    shown, drawn = [], []
+    for (split, column, metric), part in cells.parts(table, ['split', 'column', 'metric']):
+        if metric not in config.compared:
+            continue
+        label = f'{NAMES[metric]} by {column}, {split}'
+        shown.append(cells.side_by_side(f'{label} [95%]', part, ['group', 'n']))
+        points = part.assign(group=part['method'] + ', ' + part['group'])
+        points = points[['group', 'n', 'value', 'low', 'high']]
+        drawn.append(
+            Picture(
+                label,
+                comparisons.subgroups(points, label),
+                data=points,
+                name=f'subgroups_{split}_{column}_{metric}',
+            )
+        )
+    return Section(
+        'Subgroups',
+        'The macro AUC of a group is over the classes with 10 positives within the group, so it '
+        'may be over other classes than that of the next group.',
+        shown,
+        drawn,
+    )

@@ -1,0 +1,147 @@
+"""Sections of a report that look into the trained models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from etils import epath
+from ml_collections import ConfigDict
+from sklearn.metrics import confusion_matrix
+
+from big_ssl.evaluation import embedding_map
+from big_ssl.report import multiples, pictures
+from big_ssl.report.page import Picture, Section
+from big_ssl.studies import cells, design, tables
+from big_ssl.studies.results import Group
+from big_ssl.studies.run import Run
+from big_ssl.studies.tables import NAMES, Tables
+from big_ssl.tasks.pages import FINETUNING_CURVES, PRETRAINING_CURVES
+from big_ssl.train.writers import read_metrics
+
+
+def by_class(split: str, some: list[Group], known: Tables) -> Section | None:
+    whole = [group for group in some if group.fraction == 1.0]
+    if not whole:
+        return None
+    task = whole[0].models[0].task
+    best = _best(split, whole, known)
+    table = known.by_class[known.by_class['split'] == split]
+    areas = cells.side_by_side('AUC of each class [95%]', table, ['class', 'positives'])
+    curves = tables.roc(whole)
+    reliable = tables.reliability(whole)
+    drawn = [
+        Picture('ROC, each class against the rest', multiples.roc(curves), curves, f'roc_{split}'),
+        Picture(
+            'Reliability',
+            multiples.reliability(reliable, binary=task.multilabel),
+            reliable,
+            f'reliability_{split}',
+        ),
+    ]
+    if not task.multilabel:
+        model = best.models[0]
+        numbers = np.arange(len(task.classes))
+        matrix = confusion_matrix(model.targets, model.probabilities.argmax(axis=1), labels=numbers)
+        data = pd.DataFrame(matrix, columns=list(task.classes))
+        data.insert(0, 'true class', list(task.classes))
+        drawn.append(
+            Picture(
+                f'Confusion, {best.name}',
+                pictures.confusion(matrix, task.classes),
+                data,
+                f'confusion_{split}',
+            )
+        )
+    return Section(
+        f'By class: {split}',
+        'Curves and the confusion matrix are of the first seed of each method.',
+        [areas],
+        drawn,
+    )
+
+
+def _best(split: str, some: Sequence[Group], known: Tables) -> Group:
+    """The group with the highest macro AUC (else the first figure there is)."""
+    table = known.summaries[
+        (known.summaries['split'] == split) & (known.summaries['fraction'] == 1.0)
+    ]
+    for metric in NAMES:
+        rows = table[table['metric'] == metric]
+        if len(rows):
+            name = cells.highest(rows).method
+            return next(group for group in some if group.name == name)
+    return some[0]
+
+
+def embeddings(config: ConfigDict, done: Sequence[Run], study: epath.Path) -> Section | None:
+    parts = []
+    for run in done:
+        if run.facts['role'] != design.EMBEDDING:
+            continue
+        table = pd.read_parquet(run.folder(study) / 'embeddings.parquet')
+        columns = [name for name in table if str(name).startswith('feature_')]
+        x, y = embedding_map.pca(table[columns].to_numpy()).T
+        name = ' '.join(filter(None, [run.facts['method'], run.facts['network']]))
+        label = table['label'].where(table['label'] != '', None)
+        parts.append(pd.DataFrame({'method': name, 'x': x, 'y': y, 'class': label}))
+    if not parts:
+        return None
+    points = pd.concat(parts)
+    return Section(
+        'Embeddings',
+        f'Features of the images of {config.embed_split} before fine-tuning, first seed: two '
+        'principal components of each encoder.',
+        pictures=[
+            Picture('Principal components', multiples.embeddings(points), points, 'embeddings')
+        ],
+    )
+
+
+def pairs(done: Sequence[Run], study: epath.Path) -> Section | None:
+    shown: list[tuple[Run, bytes]] = []
+    for run in done:
+        path = run.folder(study) / 'pairs.png'
+        new = run.facts.get('path') not in [each.facts['path'] for each, _ in shown]
+        if run.facts['role'] == design.PRETRAINING and path.exists() and new:
+            shown.append((run, path.read_bytes()))
+    if not shown:
+        return None
+    drawn = [Picture(run.facts['path'].replace('-', ' → '), png) for run, png in shown[-2:]]
+    return Section('Positive pairs', 'Views of the first batch, one example a row.', [], drawn)
+
+
+def curves(done: Sequence[Run], study: epath.Path) -> Section | None:
+    drawn = []
+    kinds = {
+        'Pre-training': (design.PRETRAINING, 'path', PRETRAINING_CURVES, ('loss', 'knn_top1')),
+        'Fine-tuning': (
+            design.FINETUNING, 'method', FINETUNING_CURVES, ('loss', 'auc_macro_all')
+        ),
+    }  # fmt: skip
+    for title, (role, fact, labels, keys) in kinds.items():
+        rows: list[dict[str, Any]] = []
+        for run in done:
+            if run.facts['role'] != role or run.facts.get('fraction', 1.0) < 1.0:
+                continue
+            if run.facts.get('learning_rate') is not None:
+                continue
+            name = ' '.join(filter(None, [run.facts[fact], run.facts['network']]))
+            for record in read_metrics(run.folder(study)):
+                rows += [
+                    {
+                        'metric': f'{labels[key]}, {record["split"]}',
+                        'method': name,
+                        'run': run.name,
+                        'step': record['step'],
+                        'value': record[key],
+                    }
+                    for key in keys
+                    if key in record
+                ]
+        if rows:
+            points = pd.DataFrame(rows)
+            picture = multiples.learning_curves(points)
+            file = f'curves_{title.lower().replace("-", "")}'
+            drawn.append(Picture(title, picture, points, file))
+    return Section('Course of training', '', [], drawn) if drawn else None
