@@ -5,8 +5,9 @@
 
 Labels are joined by `|`; `Edema?` is an uncertain one, and a pathology that a labelled row does not
 name is absent ("not mentioned" counts as negative: open). What an uncertain label is in training:
-`--config.labels.uncertain=` zeros, ones, ignore (that class of that image is left out) or own_class (a
-third outcome), as in CheXpert (Irvin et al. 2019). Where a model is judged, uncertain labels are left out.
+`--config.labels.uncertain=` zeros, ones, ignore (that class of that image is left out) or own_class
+(a third outcome), as in CheXpert (Irvin et al. 2019). Where a model is judged, uncertain labels are
+left out.
 
 Each image is judged by itself, as the published figures are (recalled).
 

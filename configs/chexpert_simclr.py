@@ -3,8 +3,8 @@
     python -m big_ssl.main --config=configs/chexpert_simclr.py --workdir=runs/simclr \
         --config.dataset.manifest=FILE.csv --config.init_from=runs/imagenet
 
-Reads the split `train` alone, without labels. Where the table has studies of several views as cases,
-`--config.pairing=case` makes it MICLe.
+Reads the split `train` alone, without labels. Where the table has studies of several views as
+cases, `--config.pairing=case` makes it MICLe.
 
 `:demo` takes minutes on two CPU cores, on the embedded SYNTHETIC phantom set.
 """

@@ -1,12 +1,12 @@
 """The baseline: supervised training on natural images, with SimCLR's augmentations.
 
-    python -m big_ssl.main --config=configs/imagenet_supervised.py --workdir=runs/imagenet_supervised \
+    python -m big_ssl.main --config=configs/imagenet_supervised.py --workdir=runs/supervised \
         --config.dataset.manifest=imagenet.csv
 
-What every self-supervised start is compared with: fine-tune it by
-`configs/derm_finetune.py --config.init_from=runs/imagenet_supervised`. The table needs labels in the
-splits `train` and `val`. The augmentations are SimCLR's (code); the optimiser is that of Goyal et al.
-2017 (arXiv:1706.02677), because the papers do not say.
+What every self-supervised start is compared with: fine-tune it by `configs/derm_finetune.py
+--config.init_from=runs/supervised`. The table needs labels in the splits `train` and
+`val`. The augmentations are SimCLR's (code); the optimiser is that of Goyal et al. 2017
+(arXiv:1706.02677), because the papers do not say.
 
 `:demo` takes minutes on two CPU cores, on the embedded SYNTHETIC phantom set.
 """

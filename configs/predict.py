@@ -3,8 +3,8 @@
     python -m big_ssl.main --config=configs/predict.py --workdir=runs/predicted \
         --config.init_from=runs/finetuned --config.dataset.manifest=NEW.csv
 
-Every row of the table, a line a case; --config.aggregate=none: a line an image. Network, image size and
-kind of labels are those of the model.
+Every row of the table, a line a case; --config.aggregate=none: a line an image. Network, image size
+and kind of labels are those of the model.
 """
 
 from ml_collections import ConfigDict

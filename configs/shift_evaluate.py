@@ -3,11 +3,12 @@
     python -m big_ssl.main --config=configs/shift_evaluate.py --workdir=runs/elsewhere \
         --config.init_from=runs/finetuned --config.dataset.manifest=OTHER.csv
 
-Judges every row that has a label (a table with splits: --config.splits.evaluate=test). Where the clinic
-calls things differently, a CSV with the columns label and class translates
+Judges every row that has a label (a table with splits: --config.splits.evaluate=test). Where the
+clinic calls things differently, a CSV with the columns label and class translates
 (--config.labels.map=THEIRS.csv, an empty class leaves a label out), and
---config.labels.other=ignore leaves out whatever the model does not know. Network, image size and kind
-of labels are those of the model. Thresholds are those that training chose on its own validation split.
+--config.labels.other=ignore leaves out whatever the model does not know. Network, image size and
+kind of labels are those of the model. Thresholds are those that training chose on its own
+validation split.
 """
 
 from ml_collections import ConfigDict

@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 
 from big_ssl import config as config_lib
+from big_ssl.studies import design, settings
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / 'golden'
-NAMES = ['defaults'] + [
+STUDIES = [
+    f'studies/{path.stem}{variant}'
+    for path in sorted((ROOT / 'configs/studies').glob('*.py'))
+    for variant in ('', ':demo')
+]
+NAMES = ['defaults', *STUDIES] + [
     f'{path.stem}{variant}'
     for path in sorted((ROOT / 'configs').glob('*.py'))
     for variant in ('', ':demo')
@@ -20,7 +26,9 @@ NAMES = ['defaults'] + [
 
 
 def resolved(name: str) -> str:
-    """A line a key that is set."""
+    """A line a key that is set; of a study, a line a run."""
+    if name in STUDIES:
+        return runs_of(name)
     if name == 'defaults':
         config = config_lib.defaults()
     else:
@@ -31,8 +39,26 @@ def resolved(name: str) -> str:
     return ''.join(f'{key} = {value!r}\n' for key, value in values.items() if value is not None)
 
 
+def runs_of(study: str) -> str:
+    stem, _, variant = study.partition(':')
+    config = runpy.run_path(str(ROOT / f'configs/{stem}.py'))['get_config'](variant)
+    config.natural_manifest = 'NATURAL.csv' if not variant else None
+    runs = design.runs_of(config, frozenset())
+    lines = [
+        f'{run.name}: {run.file} from {run.begins_with} '
+        + ' '.join(settings.flags_of(run.settings))
+        for run in runs
+    ]
+    return '\n'.join(lines) + '\n'
+
+
 def file_of(name: str) -> Path:
     return GOLDEN / f'{name.replace(":", ".")}.txt'
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -41,7 +67,7 @@ def test_nothing_changed_unseen(name):
 
 
 def test_no_text_is_left_behind():
-    assert {path.name for path in GOLDEN.glob('*.txt')} == {file_of(name).name for name in NAMES}
+    assert set(GOLDEN.glob('**/*.txt')) == {file_of(name) for name in NAMES}
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from big_ssl import config as config_lib
 from big_ssl.data.manifest import ALL
 from big_ssl.errors import InputError
 from big_ssl.studies import settings
@@ -18,6 +19,9 @@ PRETRAINING, FINETUNING, ELSEWHERE_ROLE, EMBEDDING = (
     'elsewhere',
     'embedding',
 )
+
+
+FIGURES = ('auc_macro', 'top1', 'balanced_accuracy')  # that a study compares
 
 
 class Network(NamedTuple):
@@ -177,6 +181,12 @@ def _networks(config: ConfigDict) -> list[Network]:
 
 
 def _check(config: ConfigDict) -> None:
+    if config.embedding_map not in ('pca', 'umap'):
+        raise InputError(f'config: embedding_map={config.embedding_map} is not one of pca, umap')
+    for name in config.compared:
+        if name not in FIGURES:
+            hint = config_lib.nearest(name, FIGURES)
+            raise InputError(f'config: compared: {name!r} is not one of {", ".join(FIGURES)}{hint}')
     if bool(config.learning_rates) != bool(config.weight_decays):
         raise InputError('config: learning_rates and weight_decays are searched together: set both')
     for key in ('seeds', 'label_draws', 'label_fractions'):

@@ -19,6 +19,11 @@ from big_ssl.studies.tables import NAMES, Tables
 from big_ssl.tasks.pages import FINETUNING_CURVES, PRETRAINING_CURVES
 from big_ssl.train.writers import read_metrics
 
+MAPS = {
+    'pca': (embedding_map.pca, multiples.COMPONENTS),
+    'umap': (embedding_map.umap, ('UMAP 1', 'UMAP 2')),
+}
+
 
 def by_class(split: str, some: list[Group], known: Tables) -> Section | None:
     whole = [group for group in some if group.fraction == 1.0]
@@ -27,7 +32,12 @@ def by_class(split: str, some: list[Group], known: Tables) -> Section | None:
     task = whole[0].models[0].task
     best = _best(split, whole, known)
     table = known.by_class[known.by_class['split'] == split]
-    areas = cells.side_by_side('AUC of each class [95%]', table, ['class', 'positives'])
+    shown = [cells.side_by_side('AUC of each class [95%]', table, ['class', 'positives'])]
+    points = known.operating_points
+    if len(points):
+        for metric, part in cells.parts(points[points['split'] == split], 'metric'):
+            caption = f'{metric.capitalize()} at 90% specificity on validation, first seeds [95%]'
+            shown.append(cells.side_by_side(caption, part, ['class']))
     curves = tables.roc(whole)
     reliable = tables.reliability(whole)
     drawn = [
@@ -56,7 +66,7 @@ def by_class(split: str, some: list[Group], known: Tables) -> Section | None:
     return Section(
         f'By class: {split}',
         'Curves and the confusion matrix are of the first seed of each method.',
-        [areas],
+        shown,
         drawn,
     )
 
@@ -81,20 +91,18 @@ def embeddings(config: ConfigDict, done: Sequence[Run], study: epath.Path) -> Se
             continue
         table = pd.read_parquet(run.folder(study) / 'embeddings.parquet')
         columns = [name for name in table if str(name).startswith('feature_')]
-        x, y = embedding_map.pca(table[columns].to_numpy()).T
+        x, y = MAPS[config.embedding_map][0](table[columns].to_numpy()).T
         name = ' '.join(filter(None, [run.facts['method'], run.facts['network']]))
         label = table['label'].where(table['label'] != '', None)
         parts.append(pd.DataFrame({'method': name, 'x': x, 'y': y, 'class': label}))
     if not parts:
         return None
-    points = pd.concat(parts)
+    points, axes = pd.concat(parts), MAPS[config.embedding_map][1]
     return Section(
         'Embeddings',
-        f'Features of the images of {config.embed_split} before fine-tuning, first seed: two '
-        'principal components of each encoder.',
-        pictures=[
-            Picture('Principal components', multiples.embeddings(points), points, 'embeddings')
-        ],
+        f'Features of the images of {config.embed_split} before fine-tuning, first seed; each '
+        'encoder has axes of its own.',
+        pictures=[Picture('Embeddings', multiples.embeddings(points, axes), points, 'embeddings')],
     )
 
 

@@ -48,6 +48,7 @@ def defaults() -> ConfigDict:
     config.shift = ''  # a split of another clinic in the same table
     config.elsewhere_manifest = config_dict.placeholder(str)  # another clinic's own table
     config.embed_split = 'test'  # embeddings are drawn of these images; '': none are
+    config.embedding_map = 'pca'  # pca | umap (needs the package umap-learn)
     config.subgroups = ()  # columns of the manifest, for figures by their values
     config.every = config_lib.defaults()  # what changes here changes in all stages
     return config

@@ -49,6 +49,7 @@ class Tables:
     shift: pd.DataFrame
     frequencies: pd.DataFrame
     by_class: pd.DataFrame
+    operating_points: pd.DataFrame
     by_subgroup: pd.DataFrame
     search: pd.DataFrame
 
@@ -73,6 +74,7 @@ def tables_of(
         shift=shifted,
         frequencies=frequencies,
         by_class=by_class(groups),
+        operating_points=operating_points(groups, study),
         by_subgroup=by_subgroup(config, groups),
         search=search(runs, states, study),
     )
@@ -255,6 +257,25 @@ def by_class(groups: Groups) -> pd.DataFrame:
                         'high': found.high,
                     }
                 )
+    return pd.DataFrame(rows)
+
+
+def operating_points(groups: Groups, study: epath.Path) -> pd.DataFrame:
+    """Sensitivity and specificity at the threshold that a first seed's run chose on validation.
+
+    Columns: split, method, class, metric, value, low, high; all labels only.
+    """
+    rows = []
+    for split, group in _each(groups):
+        model = group.models[0]
+        result = read_result(model.run, study) if group.fraction == 1.0 else {}
+        place = model.table['split'].iloc[0]
+        for metric, name in itertools.product(('sensitivity', 'specificity'), model.task.classes):
+            key = f'{place}/{metric}_at_val_threshold/{name}'
+            if key in result:
+                ends = {end: result.get(f'{key}/{end}', np.nan) for end in ('low', 'high')}
+                known = {'split': split, 'method': group.name, 'class': name, 'metric': metric}
+                rows.append({**known, 'value': result[key], **ends})
     return pd.DataFrame(rows)
 
 

@@ -1,6 +1,7 @@
-"""Do wider and deeper networks gain more? The paper's three: ResNet-50 (1x), ResNet-50 (4x), ResNet-152 (2x).
+"""Do wider and deeper networks gain more? The paper's three: ResNet-50 (1x), ResNet-50 (4x),
+ResNet-152 (2x).
 
-    python -m big_ssl.study --config=configs/studies/architectures.py --workdir=studies/architectures \
+    python -m big_ssl.study --config=configs/studies/architectures.py --workdir=studies/networks \
         --config.every.dataset.manifest=FILE.csv --config.natural_manifest=imagenet.csv
 
 Other networks: --config.networks="((18, 1), (50, 1))", pairs of depth and width.

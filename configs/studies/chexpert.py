@@ -4,10 +4,11 @@
         --config.every.dataset.manifest=chexpert.csv --config.natural_manifest=imagenet.csv \
         --config.elsewhere_manifest=chestxray14.csv --config.elsewhere.labels.map=chestxray14
 
-The published figure is the mean AUC of the five pathologies. What an uncertain label is in training:
---config.finetune.labels.uncertain= zeros, ones, ignore, own_class. A table with one label an image instead
-(normal or pneumonia, say): --config.finetune.labels.kind=single --config.finetune.labels.classes="()"
---config.finetune.labels.other= and --config.elsewhere.labels.other= .
+The published figure is the mean AUC of the five pathologies. What an uncertain label is in
+training: --config.finetune.labels.uncertain= zeros, ones, ignore, own_class. A table with one label
+an image instead (normal or pneumonia, say): --config.finetune.labels.kind=single
+--config.finetune.labels.classes="()" --config.finetune.labels.other= and
+--config.elsewhere.labels.other= .
 
 `:demo`: the embedded SYNTHETIC data, minutes on two CPU cores.
 """

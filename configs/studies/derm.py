@@ -13,12 +13,13 @@
 | micle | stacked, then MICLe |
 | stacked_longer | stacked, then as many steps of SimCLR: what MICLe's pairs are compared with |
 
-Whoever sets `micle.total_steps` sets `simclr_on.total_steps` too. Without `natural_manifest` the methods that need one are left out (then give --config.baseline=random).
-Another clinic is a split of the same table (--config.shift=SPLIT) or a table of its own
+Whoever sets `micle.total_steps` sets `simclr_on.total_steps` too. Without `natural_manifest` the
+methods that need one are left out (then give --config.baseline=random). Another clinic is a split
+of the same table (--config.shift=SPLIT) or a table of its own
 (--config.elsewhere_manifest=OTHER.csv).
 
-`:demo`: three methods, two seeds, a few steps each on embedded SYNTHETIC data (also in place of natural
-images), minutes on two CPU cores: it shows the machinery, its figures say nothing.
+`:demo`: three methods, two seeds, a few steps each on embedded SYNTHETIC data (also in place of
+natural images), minutes on two CPU cores: it shows the machinery, its figures say nothing.
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,8 @@
         --config.every.dataset.manifest=FILE.csv --config.finetune.init_from=runs/micle
 
 Seven learning rates, evenly spaced by their logarithm from 10^-3.5 to 10^-0.5, times four decays
-(recalled). The report names the best pair as flags for configs/derm_finetune.py and the other studies.
+(recalled). The report names the best pair as flags for configs/derm_finetune.py and the other
+studies.
 
 `:demo`: four pairs, embedded SYNTHETIC data, minutes on two CPU cores.
 """

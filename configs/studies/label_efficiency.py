@@ -3,10 +3,10 @@
     python -m big_ssl.study --config=configs/studies/label_efficiency.py --workdir=studies/labels \
         --config.every.dataset.manifest=FILE.csv --config.natural_manifest=imagenet.csv
 
-Fractions are of patients (of cases where no patient is known), drawn several times, stratified, each
-within the next larger one. Validation is reduced alike (--config.finetune.labels.val=full: not). Every
-fine-tuning takes the same number of steps. "Labels needed" is the smallest fraction whose paired interval
-against the baseline with all labels excludes a loss of more than `margin`.
+Fractions are of patients (of cases where no patient is known), drawn several times, stratified,
+each within the next larger one. Validation is reduced alike (--config.finetune.labels.val=full:
+not). Every fine-tuning takes the same number of steps. "Labels needed" is the smallest fraction
+whose paired interval against the baseline with all labels excludes a loss of more than `margin`.
 
 `:demo`: two fractions, embedded SYNTHETIC data, minutes on two CPU cores.
 """

@@ -4,9 +4,10 @@
         --config.every.dataset.manifest=HERE.csv --config.natural_manifest=imagenet.csv \
         --config.elsewhere_manifest=THERE.csv --config.elsewhere.labels.map=THEIRS.csv
 
-The other clinic is a table of its own, its label names translated by a map (configs/shift_evaluate.py), or
-a split of the same table (--config.shift=SPLIT in place of the manifest). The headline is the macro AUC over
-the classes that both have, beside how often each class is seen here and there.
+The other clinic is a table of its own, its label names translated by a map
+(configs/shift_evaluate.py), or a split of the same table (--config.shift=SPLIT in place of the
+manifest). The headline is the macro AUC over the classes that both have, beside how often each
+class is seen here and there.
 
 `:demo`: the embedded SYNTHETIC data, minutes on two CPU cores.
 """

@@ -184,6 +184,8 @@ def test_without_natural_images_the_methods_that_need_them_are_left_out():
         ({'methods': (('mine', ('unknown',)),), 'baseline': ''}, "'unknown' is no stage"),
         ({'finetunings': 0}, 'must be 1 or more'),
         ({'shift': 'all'}, "'all' is no split"),
+        ({'embedding_map': 'tsne'}, 'embedding_map=tsne is not one of'),
+        ({'compared': ('top2',)}, "'top2' is not one of .*, did you mean top1"),
     ],
 )
 def test_wrong_settings(settings, message):

@@ -29,6 +29,7 @@ def get_config(variant=''):
     config.baseline = 'random'
     config.embed_split = ''
     settings.add_stages(config, 'demo', simclr='derm_simclr', finetune='derm_finetune')
+    config.elsewhere.dataset.name = 'manifest'
     config.every.image_size = 16
     config.every.batch_size = 16
     config.every.total_steps = 12
@@ -128,7 +129,7 @@ def test_other_settings_are_refused(undisturbed, start):
 def test_killed_at_random_moments(undisturbed, start, tmp_path):
     """SIGKILL to the study alone: its run must not go on without it."""
     random = np.random.default_rng(0)
-    for _ in range(4):
+    for _ in range(2):
         process = start(tmp_path)
         time.sleep(random.uniform(3, 14))
         process.send_signal(signal.SIGKILL)

@@ -10,6 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from big_ssl.errors import InputError
 from big_ssl.studies import report, results, tables
 from big_ssl.studies.run import DONE
+from tests.report import browser
 from tests.studies import made_up
 from tests.studies.test_design import ROOT, load, runs_of
 
@@ -110,6 +111,13 @@ def test_shift_is_over_the_common_classes(study, known):
     assert counts['elsewhere'].to_dict() == dict(zip(made_up.CLASSES, made_up.COUNTS['all']))
     common = known.frequencies.set_index('class')['common'].groupby(level=0).all()
     assert common.to_dict() == {'acne': True, 'eczema': True, 'rare': False}
+
+
+def test_operating_points_are_those_that_the_runs_chose(study, known):
+    row = known.operating_points.query(
+        'split == "test" and method == "micle" and metric == "sensitivity"'
+    ).iloc[0]
+    assert (row['class'], row['value'], row['low'], row['high']) == ('acne', 0.8, 0.7, 0.9)
 
 
 def test_subgroups(study, known):
@@ -213,6 +221,17 @@ def test_report(study):
     data = {path.stem for path in (folder / 'figures').glob('*.csv')}
     assert {'comparison_auc_macro', 'shift', 'class_frequencies', 'embeddings'} <= pictures
     assert {'roc_test', 'reliability_test', 'confusion_test'} <= pictures & data
+
+
+@pytest.mark.parametrize(('width', 'mobile'), [(1280, False), (360, True)])
+def test_report_in_a_browser(study, width, mobile):
+    if browser.find() is None:
+        pytest.skip(f'none of {", ".join(browser.NAMES)} is installed')
+    config, runs, _, folder, _ = study
+    report.write(config, runs, folder, [])
+    with browser.Browser() as chromium:
+        seen = chromium.visit((Path(folder) / 'report.html').as_uri(), width, mobile)
+    assert not seen.complaints and not seen.broken and seen.width <= width
 
 
 def test_a_partial_study_has_a_partial_report(study, tmp_path, caplog):
