@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int, Num, Shaped
 
 from big_ssl.evaluation import bootstrap, intervals, metrics
 
+_ROUNDING = 1e-9  # replicates that differ by less are the same
+
 Labels = Num[np.ndarray, ' n'] | Num[np.ndarray, 'n k']  # class numbers, or 1, 0 and NaN by class
 
 
@@ -149,9 +151,9 @@ def paired_difference(
     a = _replicated(metric, labels, scores_a, weights)
     b = _replicated(metric, labels, scores_b, weights)
     counts = [len(np.unique(codes)) for codes in (pretraining_a, pretraining_b)]
-    if same_pretrainings:
-        if set(pretraining_a) != set(pretraining_b):
-            raise ValueError('same_pretrainings, but the methods have different ones')
+    if same_pretrainings and set(pretraining_a) != set(pretraining_b):
+        raise ValueError('same_pretrainings, but the methods have different ones')
+    if same_pretrainings and counts[0] > 1:
         methods = [_means(a, pretraining_a) - _means(b, pretraining_b)]
     else:
         methods = [_units(a, pretraining_a), -_units(b, pretraining_b)]
@@ -161,10 +163,11 @@ def paired_difference(
     if np.isnan(value) or not behind.is_enough:
         return unknown
     variance, freedom = _variance(methods, behind, seed)
-    if not variance > 0:
+    error = np.sqrt(variance)
+    if error < _ROUNDING:
         return unknown
-    half = scipy.stats.t.ppf(0.975, freedom) * np.sqrt(variance)
-    p = 2 * scipy.stats.t.sf(abs(value) / np.sqrt(variance), freedom)
+    half = scipy.stats.t.ppf(0.975, freedom) * error
+    p = 2 * scipy.stats.t.sf(abs(value) / error, freedom)
     return Difference(
         value, float(max(value - half, -1)), float(min(value + half, 1)), float(p), covers
     )

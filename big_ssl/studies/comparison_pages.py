@@ -16,7 +16,8 @@ METHODS_TEXT = (
     'method. Values are means over seeds; "sd" is the deviation between seeds and between '
     'fine-tunings of one pre-training.\n\n'
     'Intervals (95%) resample patients (cases where no patient is known) and seeds together. '
-    'Where a method has one seed only they cannot hold the variation of pre-training, and say so.'
+    'Where a method has one seed only they cannot hold the variation of pre-training, and say so. '
+    'A figure with fewer than four patients behind one of its classes has no interval.'
 )
 MACRO_TEXT = (
     'Macro AUC: unweighted mean over classes with at least 10 positive cases in the split, each '

@@ -18,7 +18,7 @@ from big_ssl.errors import InputError
 
 _HERE = Path(__file__).parent.parent.parent / 'configs'
 CONFIGS = Path('configs') if Path('configs').exists() else _HERE
-DEMO_STEPS = 60  # of each stage
+DEMO_STEPS = 40  # of each stage
 FILE = 'file'  # of a stage: the name of its config, and :VARIANT
 FINETUNE, ELSEWHERE, EMBED = 'finetune', 'elsewhere', 'embed'
 

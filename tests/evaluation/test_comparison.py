@@ -180,6 +180,11 @@ def test_with_one_pretraining_its_runs_are_drawn_and_the_result_says_so():
     low, high = scipy.stats.ttest_1samp(a - 0.5, 0).confidence_interval()
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.003)
     assert not found.covers_pretraining
+    settings = {'pretraining_a': [7] * 3, 'pretraining_b': [7], 'replicates': 40_000}
+    shared = comparison.paired_difference(
+        labels, scores, baseline, clusters, comparison.top1, same_pretrainings=True, **settings
+    )
+    assert shared == found
     one = comparison.method_interval(labels, scores, clusters, comparison.top1, pretraining=[7] * 3)
     assert not one.covers_pretraining and one.low < 0.7 and one.high > 0.9
 
