@@ -14,7 +14,6 @@ import scipy.stats
 from jaxtyping import Bool, Float, Shaped
 
 MIN_CLUSTERS = 4  # effective number of patients; below it there is no interval
-_CASES_PER_CLUSTER = 20  # a patient is never worth more than so many independent cases
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +81,13 @@ def score_interval(
 ) -> tuple[float, float]:
     """Wilson 1927's interval with n effective cases and the t quantile in place of the normal one.
 
-    1/n = variance / (p (1 - p)) + 1 / (20 clusters): the second term, found by simulation, keeps a
-    variance that is small by chance from being taken for certainty. At p = 0 or 1, where the
-    bootstrap sees no variance, n is the number of clusters.
+    1/n = variance / (p (1 - p)) + 1 / (m (m + 10)) with m clusters: the second term, found by
+    simulation, keeps a variance that is small by chance from being taken for certainty, and
+    vanishes with many clusters. At p = 0 or 1, where the bootstrap sees no variance, n is m.
     """
-    p, binomial = point, point * (1 - point)
-    n = clusters
+    p, binomial, n = point, point * (1 - point), clusters
     if binomial > 0:
-        n = 1 / (variance / binomial + 1 / (_CASES_PER_CLUSTER * clusters))
+        n = 1 / (variance / binomial + 1 / (clusters * (clusters + 10)))
     t = scipy.stats.t.ppf((1 + level) / 2, degrees_of_freedom)
     middle = (p + t**2 / (2 * n)) / (1 + t**2 / n)
     half = t / (1 + t**2 / n) * np.sqrt(max(binomial, 0) / n + t**2 / (4 * n**2))

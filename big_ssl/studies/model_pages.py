@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix
 from big_ssl.evaluation import embedding_map
 from big_ssl.report import multiples, pictures
 from big_ssl.report.page import Picture, Section
-from big_ssl.studies import cells, design, tables
+from big_ssl.studies import cells, class_tables, design
 from big_ssl.studies.results import Group
 from big_ssl.studies.run import Run
 from big_ssl.studies.tables import NAMES, Tables
@@ -38,8 +38,8 @@ def by_class(split: str, some: list[Group], known: Tables) -> Section | None:
         for metric, part in cells.parts(points[points['split'] == split], 'metric'):
             caption = f'{metric.capitalize()} at 90% specificity on validation, first seeds [95%]'
             shown.append(cells.side_by_side(caption, part, ['class']))
-    curves = tables.roc(whole)
-    reliable = tables.reliability(whole)
+    curves = class_tables.roc(whole)
+    reliable = class_tables.reliability(whole)
     drawn = [
         Picture('ROC, each class against the rest', multiples.roc(curves), curves, f'roc_{split}'),
         Picture(

@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 
 from big_ssl.report.page import Section, Table
 from big_ssl.studies import cells, comparison_pages, model_pages
+from big_ssl.studies.measure import Groups
 from big_ssl.studies.results import read_result
 from big_ssl.studies.run import DONE, Run
-from big_ssl.studies.tables import NAMES, Groups, Tables
+from big_ssl.studies.tables import NAMES, Tables
 from big_ssl.tasks.pages import SYNTHETIC
 
 PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy', 'scikit-learn')

@@ -69,7 +69,7 @@ def test_interval_of_top1_is_wilsons_of_the_patients_deviation():
     result = summarise(labels, probabilities, clusters, replicates=4000)
     correct = (probabilities.argmax(axis=1) == labels).reshape(100, 3).mean(axis=1)
     p, variance = correct.mean(), correct.var() / 100
-    n = 1 / (variance / (p * (1 - p)) + 1 / 2000)
+    n = 1 / (variance / (p * (1 - p)) + 1 / (100 * 110))
     t = scipy.stats.t.ppf(0.975, 99)
     roots = np.roots([1 + t**2 / n, -(2 * p + t**2 / n), p**2])  # |p - x| = t sqrt(x (1 - x) / n)
     found = result['top1/low'], result['top1/high']

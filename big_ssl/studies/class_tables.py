@@ -1,0 +1,206 @@
+"""Tidy tables on classes, groups of patients and another clinic."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from etils import epath
+from ml_collections import ConfigDict
+from sklearn.metrics import roc_curve
+
+from big_ssl.evaluation import calibration, class_frequencies, comparison, subgroups
+from big_ssl.studies import measure
+from big_ssl.studies.measure import Groups
+from big_ssl.studies.results import ELSEWHERE, Group, Judged, read_result
+
+
+def shift(config: ConfigDict, groups: Groups) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Macro AUC over the classes common to both, here and at another clinic; class frequencies.
+
+    Columns: method, split, value, low, high; class, split, share, count, common. Both are empty
+    where the study has no other clinic.
+    """
+    there = next((name for name in (config.shift, ELSEWHERE) if name in groups), '')
+    if not there or config.in_distribution not in groups:
+        return pd.DataFrame(), pd.DataFrame()
+    pair = (config.in_distribution, there)
+    first = [groups[split][0].models[0] for split in pair]
+    classes = first[0].task.classes
+    targets = [model.targets for model in first]
+    common = class_frequencies.common_classes(targets[0], targets[1], len(classes))
+    rows = []
+    if common:
+        metric = comparison.macro_auc(common)
+        for split, group in itertools.product(pair, range(len(groups[pair[0]]))):
+            some = [each for each in groups[split] if each.fraction == 1.0]
+            if group < len(some):
+                found = measure.interval(some[group], metric)
+                rows.append(
+                    {
+                        'method': some[group].name,
+                        'split': split,
+                        'value': found.value,
+                        'low': found.low,
+                        'high': found.high,
+                    }
+                )
+    frequencies = [
+        {'class': name, 'split': split, 'share': share, 'count': count, 'common': i in common}
+        for split, labels in zip(pair, targets)
+        for i, (name, share, count) in enumerate(
+            zip(
+                classes,
+                class_frequencies.shares(labels, len(classes)),
+                class_frequencies.positives(labels, len(classes)),
+            )
+        )
+    ]
+    return pd.DataFrame(rows), pd.DataFrame(frequencies)
+
+
+def by_class(groups: Groups) -> pd.DataFrame:
+    """Columns: split, method, class, positives, value (AUC), low, high; all labels only."""
+    rows = []
+    for split, group in measure.each(groups):
+        if group.fraction < 1:
+            continue
+        first = group.models[0]
+        for i, name in enumerate(first.task.classes):
+            positives = int(np.nansum(measure.positive(first, i)))
+            found = measure.interval(group, comparison.auc_of(i))
+            if not np.isnan(found.value):
+                rows.append(
+                    {
+                        'split': split,
+                        'method': group.name,
+                        'class': name,
+                        'positives': positives,
+                        'value': found.value,
+                        'low': found.low,
+                        'high': found.high,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def operating_points(groups: Groups, study: epath.Path) -> pd.DataFrame:
+    """Sensitivity and specificity at the threshold that a first seed's run chose on validation.
+
+    Columns: split, method, class, metric, value, low, high; all labels only.
+    """
+    rows = []
+    for split, group in measure.each(groups):
+        model = group.models[0]
+        result = read_result(model.run, study) if group.fraction == 1.0 else {}
+        place = model.table['split'].iloc[0]
+        for metric, name in itertools.product(('sensitivity', 'specificity'), model.task.classes):
+            key = f'{place}/{metric}_at_val_threshold/{name}'
+            if key in result:
+                ends = {end: result.get(f'{key}/{end}', np.nan) for end in ('low', 'high')}
+                known = {'split': split, 'method': group.name, 'class': name, 'metric': metric}
+                rows.append({**known, 'value': result[key], **ends})
+    return pd.DataFrame(rows)
+
+
+def by_subgroup(config: ConfigDict, groups: Groups) -> pd.DataFrame:
+    """Columns: split, method, column, group, n, metric, value, low, high; all labels only."""
+    rows = []
+    for column, (split, group) in itertools.product(config.subgroups, measure.each(groups)):
+        first = group.models[0]
+        if group.fraction < 1 or column not in first.table:
+            continue
+        names = subgroups.groups(
+            first.table[column].astype(str).to_numpy(), tuple(config.every.subgroup_edges)
+        )
+        for name in subgroups.ordered(names):
+            part = _restricted(group, names == name)
+            for metric_name, metric in measure.metrics_of(
+                first.task, part.models[0].targets
+            ).items():
+                found = measure.interval(part, metric)
+                rows.append(
+                    {
+                        'split': split,
+                        'method': group.name,
+                        'column': column,
+                        'group': name,
+                        'n': int((names == name).sum()),
+                        'metric': metric_name,
+                        'value': found.value,
+                        'low': found.low,
+                        'high': found.high,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def roc(groups: Sequence[Group]) -> pd.DataFrame:
+    """Of first seeds, frequent classes first.
+
+    Columns: class, method, false_positive_rate, true_positive_rate.
+    """
+    parts = []
+    for group in groups:
+        model = group.models[0]
+        counts = class_frequencies.positives(model.targets, len(model.task.classes))
+        for i in np.argsort(-counts, kind='stable'):
+            name = model.task.classes[i]
+            positive, score = measure.positive(model, i), model.probabilities[:, i]
+            known = ~np.isnan(positive)
+            if 0 < positive[known].sum() < known.sum():
+                false, true, _ = roc_curve(positive[known], score[known])
+                parts.append(
+                    pd.DataFrame(
+                        {
+                            'class': name,
+                            'method': group.name,
+                            'false_positive_rate': false,
+                            'true_positive_rate': true,
+                        }
+                    )
+                )
+    return pd.concat(parts) if parts else pd.DataFrame()
+
+
+def reliability(groups: Sequence[Group]) -> pd.DataFrame:
+    """Of first seeds; columns: method, confidence, accuracy, count, and class if multi-label."""
+    parts = []
+    for group in groups:
+        model = group.models[0]
+        if model.task.multilabel:
+            curves = {
+                name: calibration.binary_reliability(
+                    measure.positive(model, i), model.probabilities[:, i]
+                )
+                for i, name in enumerate(model.task.classes)
+            }
+        else:
+            curves = {'': calibration.reliability(model.targets, model.probabilities)}
+        for name, curve in curves.items():
+            part = pd.DataFrame(
+                {
+                    'method': group.name,
+                    'confidence': curve.confidence,
+                    'accuracy': curve.accuracy,
+                    'count': curve.count,
+                }
+            )
+            parts.append(part.assign(**{'class': name}) if name else part)
+    return pd.concat(parts)
+
+
+def _restricted(group: Group, chosen: np.ndarray) -> Group:
+    models = tuple(
+        Judged(
+            model.run,
+            model.split,
+            model.task,
+            model.targets[chosen],
+            model.probabilities[chosen],
+            model.patients[chosen],
+            model.table[chosen],
+        )
+        for model in group.models
+    )
+    return Group(group.method, group.network, group.fraction, models)
