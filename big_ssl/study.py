@@ -23,7 +23,7 @@ from etils import epath
 
 from big_ssl import command_line
 from big_ssl.errors import InputError
-from big_ssl.studies import design, execute
+from big_ssl.studies import design, execute, settings
 from big_ssl.studies.run import Run
 
 log = logging.getLogger('big_ssl')
@@ -65,10 +65,24 @@ def run(argv: Sequence[str]) -> None:
 def main(argv: Sequence[str] = tuple(sys.argv)) -> int:
     """Runs the command and returns its exit code."""
     if command_line.HELP & set(argv):
-        print(__doc__, f'For example: {EXAMPLE}', sep='\n')
+        print(_help())
         return command_line.DONE
     command_line.set_up_logging()
     return command_line.exit_code(lambda: run(argv))
+
+
+def _help() -> str:
+    keys = command_line.settings(settings.defaults())
+    return '\n'.join(
+        [
+            __doc__ or '',
+            f'For example: {EXAMPLE}',
+            '',
+            'Keys of every study and their defaults (see big_ssl/studies/settings.py); besides them',
+            '--config.STAGE.KEY and --config.every.KEY for each key of a run (big_ssl.main --help):',
+            *(line for line in keys if not line.startswith('  --config.every.')),
+        ]
+    )
 
 
 def _define(values: flags.FlagValues) -> None:

@@ -234,3 +234,11 @@ def test_wrong_flags(capsys, flag, message, tmp_path):
     (line,) = captured.err.splitlines()
     assert line.startswith('error: ') and message in line and not captured.out
     assert not list(tmp_path.iterdir())
+
+
+def test_help_lists_the_keys(capsys):
+    assert study.main(['study', '--help']) == 0
+    out = capsys.readouterr().out
+    for expected in ('--list', '--collect', '--config.seeds=(0, 1, 2)', '--config.margin=0.02'):
+        assert expected in out
+    assert '--config.every.model.depth' not in out
