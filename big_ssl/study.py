@@ -78,8 +78,8 @@ def _help() -> str:
             __doc__ or '',
             f'For example: {EXAMPLE}',
             '',
-            'Keys of every study and their defaults (see big_ssl/studies/settings.py); besides them',
-            '--config.STAGE.KEY and --config.every.KEY for each key of a run (big_ssl.main --help):',
+            'Keys of every study and their defaults (see big_ssl/studies/settings.py); besides',
+            '--config.STAGE.KEY and --config.every.KEY for each key of big_ssl.main (its --help):',
             *(line for line in keys if not line.startswith('  --config.every.')),
         ]
     )
