@@ -121,35 +121,37 @@ def pairs(done: Sequence[Run], study: epath.Path) -> Section | None:
 
 def curves(done: Sequence[Run], study: epath.Path) -> Section | None:
     drawn = []
-    kinds = {
-        'Pre-training': (design.PRETRAINING, 'path', PRETRAINING_CURVES, ('loss', 'knn_top1')),
-        'Fine-tuning': (
-            design.FINETUNING, 'method', FINETUNING_CURVES, ('loss', 'auc_macro_all')
-        ),
-    }  # fmt: skip
-    for title, (role, fact, labels, keys) in kinds.items():
-        rows: list[dict[str, Any]] = []
-        for run in done:
-            if run.facts['role'] != role or run.facts.get('fraction', 1.0) < 1.0:
-                continue
-            if run.facts.get('learning_rate') is not None:
-                continue
-            name = ' '.join(filter(None, [run.facts[fact], run.facts['network']]))
-            for record in read_metrics(run.folder(study)):
-                rows += [
-                    {
-                        'metric': f'{labels[key]}, {record["split"]}',
-                        'method': name,
-                        'run': run.name,
-                        'step': record['step'],
-                        'value': record[key],
-                    }
-                    for key in keys
-                    if key in record
-                ]
+    for title, role in (('Pre-training', design.PRETRAINING), ('Fine-tuning', design.FINETUNING)):
+        rows = [
+            row
+            for run in done
+            if run.facts['role'] == role
+            and run.facts.get('fraction', 1.0) == 1.0
+            and run.facts.get('learning_rate') is None
+            for row in _course(run, study)
+        ]
         if rows:
             points = pd.DataFrame(rows)
-            picture = multiples.learning_curves(points)
             file = f'curves_{title.lower().replace("-", "")}'
-            drawn.append(Picture(title, picture, points, file))
+            drawn.append(Picture(title, multiples.learning_curves(points), points, file))
     return Section('Course of training', '', [], drawn) if drawn else None
+
+
+def _course(run: Run, study: epath.Path) -> list[dict[str, Any]]:
+    """Loss, and what shows on validation whether the weights are good, by step."""
+    records = read_metrics(run.folder(study))
+    contrastive = any('contrastive_top1' in record for record in records)
+    labels = PRETRAINING_CURVES if contrastive else FINETUNING_CURVES
+    what = run.facts.get('method') or run.facts['path']
+    return [
+        {
+            'metric': f'{labels[key]}, {record["split"]}',
+            'method': ' '.join(filter(None, [what, run.facts['network']])),
+            'run': run.name,
+            'step': record['step'],
+            'value': record[key],
+        }
+        for record in records
+        for key in ('loss', 'knn_top1', 'auc_macro_all')
+        if key in record
+    ]

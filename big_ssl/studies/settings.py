@@ -2,7 +2,8 @@
 
 A file in `configs/studies/` starts from `defaults()` and adds its methods and stages. Whatever a
 run takes as `--config.KEY` a study takes as `--config.STAGE.KEY`, or for all its stages at once as
-`--config.every.KEY`; a stage's own setting wins.
+`--config.every.KEY`. What a command line says wins over what a file says, and then a stage's own
+setting over that for all.
 """
 
 import copy
@@ -117,15 +118,25 @@ def changes(config: ConfigDict, given: frozenset[str], part: str) -> dict[str, A
       given: keys that the study's command line sets.
       part: name of the stage.
     """
-    of_every = _changed(config.every, config_lib.defaults(), _below(given, 'every'))
     own = config[part]
     name, _, variant = own[FILE].partition(':')
-    of_stage = _changed(own, _of_file(name, variant), _below(given, part))
-    families = {_family(key) for key in of_stage} - {''}
-    kept = {key: value for key, value in of_every.items() if _family(key) not in families}
+    every_given, own_given = _below(given, 'every'), _below(given, part)
+    of_every = _changed(config.every, config_lib.defaults(), every_given)
+    of_stage = _changed(own, _of_file(name, variant), own_given)
     if part in config.natural_stages and config.natural_manifest:
-        kept |= {'dataset.manifest': config.natural_manifest}
-    return kept | of_stage
+        of_stage.setdefault('dataset.manifest', config.natural_manifest)
+    found: dict[str, Any] = {}
+    for source, keys in (
+        (of_every, of_every.keys() - every_given),
+        (of_stage, of_stage.keys() - own_given - {'dataset.manifest'}),
+        (of_every, every_given),
+        (of_stage, own_given | {'dataset.manifest'}),
+    ):
+        chosen = {key: value for key, value in source.items() if key in keys}
+        families = {_family(key) for key in chosen} - {''}
+        kept = {key: value for key, value in found.items() if _family(key) not in families}
+        found = kept | chosen
+    return found
 
 
 def _of_file(name: str, variant: str) -> ConfigDict:

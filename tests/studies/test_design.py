@@ -100,6 +100,17 @@ def test_every_and_stage_settings():
     assert [configs[f'finetune/random/seed{s}'].seed for s in (0, 1, 2)] == [0, 1, 2]
 
 
+def test_the_command_line_wins_over_the_files_stage():
+    runs = by_name(runs_of('derm', 'demo', **{'every.total_epochs': 2, 'micle.total_steps': 9}))
+    durations = {
+        name: (run.check(HERE).config.total_steps, run.check(HERE).config.total_epochs)
+        for name, run in runs.items()
+        if run.facts['role'] in ('pre-training', 'fine-tuning')
+    }
+    assert durations['pretrain/simclr_natural-simclr-micle/seed0'] == (9, None)
+    assert durations['pretrain/supervised/seed0'] == durations['finetune/micle/seed1'] == (None, 2)
+
+
 def test_label_fractions():
     settings = {'seeds': (0,), 'label_draws': (0, 1), 'label_fractions': (0.1, 1.0), **NATURAL}
     runs = [run for run in runs_of('label_efficiency', **settings) if 'fraction' in run.facts]
