@@ -46,8 +46,8 @@ def binary_reliability(
 ) -> Reliability:
     """Mean predicted probability of one class and its observed share, in the bins of `reliability`.
 
-    Niculescu-Mizil & Caruana 2005, Predicting Good Probabilities with Supervised Learning, section
-    4. Labels are 1 and 0; a case with any other (NaN: missing) is left out.
+    The reliability diagram of Niculescu-Mizil & Caruana 2005, Predicting Good Probabilities with
+    Supervised Learning. Labels are 1 and 0; a case with any other (NaN: missing) is left out.
     """
     known = (labels == 1) | (labels == 0)
     return _binned(np.asarray(probabilities, np.float64)[known], labels[known] == 1, bins)

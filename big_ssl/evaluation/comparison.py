@@ -238,7 +238,7 @@ def _variance(
 
     A bootstrap of n units is too narrow by (n - 1) / n: n - 1 of them are drawn (Rao & Wu 1988,
     Resampling Inference with Complex Survey Data; Hesterberg 2015, What Teachers Should Know about
-    the Bootstrap, section 4.4). Drawing patients and units at once is on the wide side where
+    the Bootstrap). Drawing patients and units at once is on the wide side where
     they interact (Owen 2007, The Pigeonhole Bootstrap). Degrees of freedom by Satterthwaite 1946
     from the patients' part and each method's units.
     """
