@@ -43,7 +43,10 @@ def _run(what: str, config: str, workdir: Path, *flag: str) -> None:
 
 
 def _value(result: dict, name: str) -> str:
-    return f'{result[name]:.3f} [{result[name + "/low"]:.3f}, {result[name + "/high"]:.3f}]'
+    if name not in result:
+        return '–'
+    ends = [result.get(f'{name}/{end}') for end in ('low', 'high')]
+    return f'{result[name]:.3f}' + ('' if None in ends else f' [{ends[0]:.3f}, {ends[1]:.3f}]')
 
 
 if __name__ == '__main__':

@@ -39,8 +39,10 @@ def counted_classes(
     classes: int,
     min_positives: int = MIN_POSITIVES,
 ) -> tuple[int, ...]:
-    """Numbers of the classes with enough cases for a macro average, in order."""
-    return tuple(np.flatnonzero(positives(labels, classes) >= min_positives).tolist())
+    """Numbers of the classes for a macro AUC: with enough positives, and a negative; in order."""
+    has_negative = (targets_of(labels, classes) == 0).any(axis=0)
+    enough = positives(labels, classes) >= max(min_positives, 1)
+    return tuple(np.flatnonzero(enough & has_negative).tolist())
 
 
 def common_classes(

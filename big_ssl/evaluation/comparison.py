@@ -238,9 +238,9 @@ def _variance(
 
     A bootstrap of n units is too narrow by (n - 1) / n: n - 1 of them are drawn (Rao & Wu 1988,
     Resampling Inference with Complex Survey Data; Hesterberg 2015, What Teachers Should Know about
-    the Bootstrap). Drawing patients and units at once is on the wide side where
-    they interact (Owen 2007, The Pigeonhole Bootstrap). Degrees of freedom by Satterthwaite 1946
-    from the patients' part and each method's units.
+    the Bootstrap). Drawing patients and units at once is on the wide side where they interact (Owen
+    2007, The Pigeonhole Bootstrap). Degrees of freedom by Satterthwaite 1946 from the patients'
+    part and each method's units.
     """
     random = np.random.default_rng((seed, 1))
     total = np.zeros(methods[0].shape[1] - 1)

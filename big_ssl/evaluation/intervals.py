@@ -1,7 +1,7 @@
 """Intervals of metrics between 0 and 1 that keep their coverage with few and clustered cases.
 
-The percentile bootstrap is too narrow with few patients (with five, its 95% interval of an AUC of
-0.9 holds the truth in 80% of trials) and has no width where every replicate agrees. This is
+The percentile bootstrap is too narrow with few patients (with five positives its 95% interval of an
+AUC of 0.9 holds the truth in 80% of trials) and has no width where every replicate agrees. This is
 Wilson's score interval for a proportion, with the bootstrap's effective number of cases and
 Student's t (as in Korn & Graubard 1998, Confidence Intervals for Proportions with Small Expected
 Number of Positive Counts Estimated from Survey Data).

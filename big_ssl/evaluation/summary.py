@@ -63,8 +63,7 @@ def summarise(
     weights = np.concatenate([np.ones((1, len(labels)), np.int32), drawn])
     values = {} if multilabel else _single_label(labels, probabilities, clusters, weights)
     aucs = _aucs(targets, probabilities, clusters, weights)
-    counted = class_frequencies.counted_classes(targets, len(classes), min_positives)
-    averaged = [i for i in counted if i in aucs]
+    averaged = class_frequencies.counted_classes(targets, len(classes), min_positives)
     values |= _macro(targets, {'auc_macro': averaged, 'auc_macro_all': list(aucs)}, aucs)
     values |= {f'auc/{classes[i]}': auc for i, auc in aucs.items()}
     values |= _at_thresholds(targets, probabilities, clusters, weights, classes, thresholds or {})

@@ -9,15 +9,15 @@ from big_ssl.report import design as design_pictures
 from big_ssl.report.page import Picture, Section, Table
 from big_ssl.studies import cells, tables
 from big_ssl.studies.tables import NAMES, Tables
+from big_ssl.tasks.pages import INTERVAL_RULE
 
 METHODS_TEXT = (
     'A method is judged over its seeds: each seed is a chain of its own, pre-training included. '
     'Several fine-tunings of one pre-training are averaged first; they are no replicates of the '
     'method. Values are means over seeds; "sd" is the deviation between seeds and between '
     'fine-tunings of one pre-training.\n\n'
-    'Intervals (95%) resample patients (cases where no patient is known) and seeds together. '
-    'Where a method has one seed only they cannot hold the variation of pre-training, and say so. '
-    'A figure with fewer than four patients behind one of its classes has no interval.'
+    f'{INTERVAL_RULE} Seeds are resampled together with patients. Where a method has one seed, '
+    'its interval cannot hold the variation of pre-training, and is marked.'
 )
 MACRO_TEXT = (
     'Macro AUC: unweighted mean over classes with at least 10 positive cases in the split, each '

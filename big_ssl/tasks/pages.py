@@ -10,6 +10,7 @@ from sklearn.metrics import confusion_matrix, roc_curve
 from big_ssl.data.labels import Task
 from big_ssl.evaluation import calibration
 from big_ssl.evaluation.class_frequencies import MIN_POSITIVES
+from big_ssl.evaluation.intervals import MIN_CLUSTERS
 from big_ssl.report import pictures
 from big_ssl.report.page import Picture, Section, Table
 from big_ssl.tasks.scores import Scores
@@ -39,6 +40,11 @@ BY_CLASS = {
 }
 NO_LABEL = 'no label'
 HEADLINES_OF_GROUPS = ('top1', 'balanced_accuracy', 'auc_macro')
+INTERVAL_RULE = (
+    "Intervals are 95%: Wilson's score interval with the variance of a bootstrap over patients "
+    "(cases where no patient is known) and Student's t; there is none with fewer than "
+    f'{MIN_CLUSTERS} patients behind a class.'
+)
 MACRO_RULE = (
     f'auc_macro is the mean over the classes with at least {MIN_POSITIVES} positive cases in the '
     'split; rarer ones are shown and left out of it. auc_macro_all is over every class that occurs.'
@@ -158,8 +164,7 @@ def _overview(result: Mapping[str, Any], scored: Sequence[Scores]) -> Section:
                 whiskers.append((f'{metric}, {scores.split}', value, low, high))
     return Section(
         'Figures',
-        'Image scores are averaged to cases. Intervals: 95%, bootstrap over patients (over cases '
-        f'where no patient is known). {MACRO_RULE}',
+        f'Image scores are averaged to cases. {INTERVAL_RULE} {MACRO_RULE}',
         [Table('By split', ['split', 'metric', 'value', 'low', 'high', 'cases'], rows)],
         [Picture('95% intervals', pictures.intervals(whiskers, 'value'))],
     )

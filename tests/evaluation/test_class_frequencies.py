@@ -19,6 +19,7 @@ def test_a_class_counts_from_ten_cases_on():
     assert class_frequencies.counted_classes(nine_and_ten, 3) == (1,)
     assert class_frequencies.counted_classes(nine_and_ten, 3, min_positives=9) == (0, 1)
     assert class_frequencies.counted_classes(TARGETS, 3, min_positives=1) == (0, 1)
+    assert class_frequencies.counted_classes(np.zeros(20, int), 2, min_positives=0) == ()
 
 
 def test_common_classes_are_counted_in_both_splits():
