@@ -1,6 +1,9 @@
 """Eight virtual CPU devices for every test; rank promotion must be written out."""
 
+import logging
 import os
+import sys
+from pathlib import Path
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 DEVICES = '--xla_force_host_platform_device_count=8'
@@ -24,3 +27,14 @@ def compile_cache(tmp_path_factory) -> str:
 def tiny_manifest(tmp_path_factory) -> str:
     """40 cases of one or two 24-pixel images, two classes, three splits."""
     return runs.tiny_images(tmp_path_factory.mktemp('images'))
+
+
+@pytest.fixture
+def as_a_fresh_process(monkeypatch):
+    """A door sets up logging, and ml_collections keeps the last config file as a module."""
+    logger = logging.getLogger('big_ssl')
+    kept = logger.handlers[:], logger.level, logger.propagate
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    sys.modules.pop('config_config', None)
+    yield
+    logger.handlers[:], logger.level, logger.propagate = kept

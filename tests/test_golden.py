@@ -56,9 +56,7 @@ def file_of(name: str) -> Path:
     return GOLDEN / f'{name.replace(":", ".")}.txt'
 
 
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
+pytestmark = pytest.mark.usefixtures('as_a_fresh_process')
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -1,6 +1,5 @@
 import concurrent.futures
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -18,15 +17,7 @@ MICLE, SIMCLR, FINETUNE = (
 )
 
 
-@pytest.fixture(autouse=True)
-def as_a_fresh_process(monkeypatch):
-    """`main` sets up logging, and ml_collections keeps the last config file as a module."""
-    logger = logging.getLogger('big_ssl')
-    kept = logger.handlers[:], logger.level, logger.propagate
-    monkeypatch.chdir(ROOT)
-    sys.modules.pop('config_config', None)
-    yield
-    logger.handlers[:], logger.level, logger.propagate = kept
+pytestmark = pytest.mark.usefixtures('as_a_fresh_process')
 
 
 def error_of(capsys, *arguments):

@@ -13,13 +13,12 @@ from tests import runs
 
 SLOW_EVALUATION = """
 import time
-from big_ssl.tasks import evaluate
-score = evaluate.score
+from big_ssl.tasks import judge
+score = judge.score
 def slowly(*args):
-    final = args[-1] is not None
-    time.sleep(4 * final)
+    time.sleep(4 * (args[2].name == 'test'))
     return score(*args)
-evaluate.score = slowly
+judge.score = slowly
 """
 SLOW_STEPS = """
 import time

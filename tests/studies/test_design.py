@@ -30,9 +30,7 @@ def by_name(runs):
     return {run.name: run for run in runs}
 
 
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
+pytestmark = pytest.mark.usefixtures('as_a_fresh_process')
 
 
 @pytest.mark.parametrize('variant', ['', 'demo'])

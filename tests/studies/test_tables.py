@@ -22,9 +22,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
+pytestmark = pytest.mark.usefixtures('as_a_fresh_process')
 
 
 @pytest.fixture(scope='module')
