@@ -40,3 +40,19 @@ def test_labels_that_can_be_judged(manifest):
     judge.check_labels(config, manifest, Split('val', np.array([0, 3])), TASK)
     config.aggregate = 'none'
     judge.check_labels(config, manifest, Split('test', np.array([0, 1, 3])), TASK)
+
+
+@pytest.mark.parametrize(('policy', 'kept'), [('alike', 10), ('full', 20)])
+def test_validation_is_reduced_like_the_labels_unless_told_otherwise(tmp_path, policy, kept):
+    rows = [
+        (f'{split}{i}.png', '', f'{split}{i}', 'xy'[i % 2], split)
+        for split in ('val', 'test')
+        for i in range(20)
+    ]
+    manifest = helpers.manifest_of(tmp_path, rows)
+    config = defaults()
+    config.label_fraction, config.labels.val = 0.5, policy
+    val, test = judge.splits_of(config, manifest, ['val', 'test'], TASK)
+    assert (val.name, len(val.rows), len(test.rows)) == ('val', kept, 20)
+    (whole,) = judge.splits_of(config, manifest, ['val'])
+    assert len(whole.rows) == 20
