@@ -45,6 +45,11 @@ def codes(names: np.ndarray) -> Int[np.ndarray, ' n']:
     return np.array([seen.setdefault(name, len(seen)) for name in names.tolist()], np.int64)
 
 
+def case_codes(manifest: Manifest, rows: Int[np.ndarray, ' n'], by_case: bool) -> np.ndarray:
+    """Number of the case of each row by first appearance; each its own if not `by_case`."""
+    return codes(case_names(manifest, rows)) if by_case else np.arange(len(rows))
+
+
 def units_of_cases(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> Units:
     """One unit a case, with all its images among `rows`."""
     case = codes(case_names(manifest, rows))

@@ -32,19 +32,16 @@ def shift(config: ConfigDict, groups: Groups) -> tuple[pd.DataFrame, pd.DataFram
     rows = []
     if common:
         metric = comparison.macro_auc(common)
-        for split, group in itertools.product(pair, range(len(groups[pair[0]]))):
-            some = [each for each in groups[split] if each.fraction == 1.0]
-            if group < len(some):
-                found = measure.interval(some[group], metric)
-                rows.append(
-                    {
-                        'method': some[group].name,
-                        'split': split,
-                        'value': found.value,
-                        'low': found.low,
-                        'high': found.high,
-                    }
-                )
+        rows = [
+            {
+                'method': group.name,
+                'split': split,
+                **measure.row_of(measure.interval(group, metric)),
+            }
+            for split in pair
+            for group in groups[split]
+            if group.fraction == 1.0
+        ]
     frequencies = [
         {'class': name, 'split': split, 'share': share, 'count': count, 'common': i in common}
         for split, labels in zip(pair, targets)
@@ -76,9 +73,7 @@ def by_class(groups: Groups) -> pd.DataFrame:
                         'method': group.name,
                         'class': name,
                         'positives': positives,
-                        'value': found.value,
-                        'low': found.low,
-                        'high': found.high,
+                        **measure.row_of(found),
                     }
                 )
     return pd.DataFrame(rows)
@@ -104,7 +99,10 @@ def operating_points(groups: Groups, study: epath.Path) -> pd.DataFrame:
 
 
 def by_subgroup(config: ConfigDict, groups: Groups) -> pd.DataFrame:
-    """Columns: split, method, column, group, n, metric, value, low, high; all labels only."""
+    """The compared figures of each group of patients; all labels only.
+
+    Columns: split, method, column, group, n, metric, value, low, high.
+    """
     rows = []
     for column, (split, group) in itertools.product(config.subgroups, measure.each(groups)):
         first = group.models[0]
@@ -115,23 +113,20 @@ def by_subgroup(config: ConfigDict, groups: Groups) -> pd.DataFrame:
         )
         for name in subgroups.ordered(names):
             part = _restricted(group, names == name)
-            for metric_name, metric in measure.metrics_of(
-                first.task, part.models[0].targets
-            ).items():
-                found = measure.interval(part, metric)
-                rows.append(
-                    {
-                        'split': split,
-                        'method': group.name,
-                        'column': column,
-                        'group': name,
-                        'n': int((names == name).sum()),
-                        'metric': metric_name,
-                        'value': found.value,
-                        'low': found.low,
-                        'high': found.high,
-                    }
-                )
+            metrics = measure.metrics_of(first.task, part.models[0].targets)
+            rows += [
+                {
+                    'split': split,
+                    'method': group.name,
+                    'column': column,
+                    'group': name,
+                    'n': int((names == name).sum()),
+                    'metric': metric,
+                    **measure.row_of(measure.interval(part, metrics[metric])),
+                }
+                for metric in config.compared
+                if metric in metrics
+            ]
     return pd.DataFrame(rows)
 
 

@@ -234,14 +234,12 @@ def search(known: Tables) -> Section | None:
     )
 
 
-def subgroups(config: ConfigDict, known: Tables) -> Section | None:
+def subgroups(known: Tables) -> Section | None:
     table = known.by_subgroup
     if not len(table):
         return None
     shown, drawn = [], []
     for (split, column, metric), part in cells.parts(table, ['split', 'column', 'metric']):
-        if metric not in config.compared:
-            continue
         label = f'{NAMES[metric]} by {column}, {split}'
         shown.append(cells.side_by_side(f'{label} [95%]', part, ['group', 'n']))
         points = part.assign(group=part['method'] + ', ' + part['group'])

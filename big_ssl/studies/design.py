@@ -19,8 +19,6 @@ PRETRAINING, FINETUNING, ELSEWHERE_ROLE, EMBEDDING = (
     'elsewhere',
     'embedding',
 )
-
-
 FIGURES = ('auc_macro', 'top1', 'balanced_accuracy')  # that a study compares
 
 
@@ -88,6 +86,9 @@ def _judged(
 ) -> Iterator[Run]:
     """Fine-tunings of one pre-training along the remaining axes, and what is done with each."""
     base = settings.changes(config, given, FINETUNE) | network.settings
+    groups = {'subgroups': tuple(config.subgroups)} if config.subgroups else {}
+    clinic = {'dataset.manifest': config.elsewhere_manifest} if config.elsewhere_manifest else {}
+    there = settings.changes(config, given, ELSEWHERE) | clinic | groups
     for again, fraction, draw, rate, decay in itertools.product(
         range(config.finetunings),
         config.label_fractions,
@@ -117,20 +118,14 @@ def _judged(
             chosen |= {'label_fraction': fraction, 'label_seed': draw}
         if rate is not None:
             chosen |= {'optimizer.learning_rate': rate, 'optimizer.weight_decay': decay}
-        if config.subgroups:
-            chosen['subgroups'] = tuple(config.subgroups)
         finetuned = '/'.join(['finetune', *place])
-        settings_of_run = base | chosen
-        yield Run(
-            finetuned, config[FINETUNE][FILE], settings_of_run, start, facts | {'role': FINETUNING}
-        )
+        here = base | chosen | groups
+        yield Run(finetuned, config[FINETUNE][FILE], here, start, facts | {'role': FINETUNING})
         if is_elsewhere(config):
             yield Run(
                 '/'.join(['elsewhere', *place]),
                 config[ELSEWHERE][FILE],
-                settings.changes(config, given, ELSEWHERE)
-                | ({'dataset.manifest': clinic} if (clinic := config.elsewhere_manifest) else {})
-                | ({'subgroups': tuple(config.subgroups)} if config.subgroups else {}),
+                there,
                 finetuned,
                 facts | {'role': ELSEWHERE_ROLE},
             )

@@ -41,6 +41,11 @@ def interval(group: Group, metric: Metric) -> comparison.Interval:
     )
 
 
+def row_of(found: comparison.Interval) -> dict[str, float]:
+    """`value`, `low` and `high`, as the tables have them."""
+    return {'value': found.value, 'low': found.low, 'high': found.high}
+
+
 def difference(a: Group, b: Group, metric: Metric) -> comparison.Difference:
     return comparison.paired_difference(
         a.models[0].targets,

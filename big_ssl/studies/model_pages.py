@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from sklearn.metrics import confusion_matrix
 
 from big_ssl.evaluation import embedding_map
+from big_ssl.files import PAIRS
 from big_ssl.report import multiples, pictures
 from big_ssl.report.page import Picture, Section
 from big_ssl.studies import cells, class_tables, design
@@ -109,7 +110,7 @@ def embeddings(config: ConfigDict, done: Sequence[Run], study: epath.Path) -> Se
 def pairs(done: Sequence[Run], study: epath.Path) -> Section | None:
     shown: list[tuple[Run, bytes]] = []
     for run in done:
-        path = run.folder(study) / 'pairs.png'
+        path = run.folder(study) / PAIRS
         new = run.facts.get('path') not in [each.facts['path'] for each, _ in shown]
         if run.facts['role'] == design.PRETRAINING and path.exists() and new:
             shown.append((run, path.read_bytes()))

@@ -69,7 +69,7 @@ def sections(
         comparison_pages.shift(known),
         comparison_pages.search(known),
         *(model_pages.by_class(split, list(some), known) for split, some in groups.items()),
-        comparison_pages.subgroups(config, known),
+        comparison_pages.subgroups(known),
         model_pages.embeddings(config, done, study),
         model_pages.pairs(done, study),
         model_pages.curves(done, study),

@@ -10,14 +10,15 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import big_ssl
+from big_ssl.files import REPORT, RESULT
 from big_ssl.report import page
 from big_ssl.studies import pages, results, tables
-from big_ssl.studies.run import DONE, RESULT, Run
+from big_ssl.studies.run import DONE, Run
 from big_ssl.train import workdir as workdir_lib
 
 log = logging.getLogger(__name__)
 
-FIGURES, REPORT = 'figures', 'report.html'
+FIGURES = 'figures'
 
 
 def write(config: ConfigDict, runs: Sequence[Run], study: epath.Path, command: list[str]) -> None:

@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 
 from big_ssl.data.labels import Task, encode_names
 from big_ssl.errors import InputError
+from big_ssl.files import RESULT
 from big_ssl.studies import design
-from big_ssl.studies.run import DONE, RESULT, Run
+from big_ssl.studies.run import DONE, Run
 
 ELSEWHERE = 'elsewhere'
 

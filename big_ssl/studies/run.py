@@ -10,9 +10,10 @@ from etils import epath
 from big_ssl import config as config_lib
 from big_ssl import main
 from big_ssl.errors import InputError
+from big_ssl.files import CONFIG, DIVERGED, RESULT
 from big_ssl.studies import settings
 
-RUNS, RESULT, CONFIG, DIVERGED = 'runs', 'result.json', 'config.json', 'diverged.json'
+RUNS = 'runs'
 DONE, HAS_DIVERGED, BEGUN, WAITING = 'done', 'diverged', 'begun', 'waiting'
 
 # What a run that trains nothing takes over from the weights it applies.

@@ -123,19 +123,18 @@ def changes(config: ConfigDict, given: frozenset[str], part: str) -> dict[str, A
     every_given, own_given = _below(given, 'every'), _below(given, part)
     of_every = _changed(config.every, config_lib.defaults(), every_given)
     of_stage = _changed(own, _of_file(name, variant), own_given)
-    if part in config.natural_stages and config.natural_manifest:
-        of_stage.setdefault('dataset.manifest', config.natural_manifest)
+    is_natural = part in config.natural_stages and config.natural_manifest
+    layers = (  # each wins over those before it
+        {key: value for key, value in of_every.items() if key not in every_given},
+        {key: value for key, value in of_stage.items() if key not in own_given},
+        {key: value for key, value in of_every.items() if key in every_given},
+        {'dataset.manifest': config.natural_manifest} if is_natural else {},
+        {key: value for key, value in of_stage.items() if key in own_given},
+    )
     found: dict[str, Any] = {}
-    for source, keys in (
-        (of_every, of_every.keys() - every_given),
-        (of_stage, of_stage.keys() - own_given - {'dataset.manifest'}),
-        (of_every, every_given),
-        (of_stage, own_given | {'dataset.manifest'}),
-    ):
-        chosen = {key: value for key, value in source.items() if key in keys}
-        families = {_family(key) for key in chosen} - {''}
-        kept = {key: value for key, value in found.items() if _family(key) not in families}
-        found = kept | chosen
+    for layer in layers:
+        families = {_family(key) for key in layer} - {''}
+        found = {key: value for key, value in found.items() if _family(key) not in families} | layer
     return found
 
 

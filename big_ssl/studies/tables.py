@@ -139,33 +139,30 @@ def labels_needed(config: ConfigDict, groups: Groups) -> tuple[pd.DataFrame, dic
     """
     rows, needed = [], {}
     some = groups.get(config.in_distribution, [])
-    metric_name = config.compared[0]
     for network in dict.fromkeys(group.network for group in some):
         of_network = [group for group in some if group.network == network]
         baseline = [g for g in of_network if g.method == config.baseline and g.fraction == 1.0]
         if not baseline:
             continue
-        metric = measure.metrics_of(baseline[0].models[0].task, baseline[0].models[0].targets)[
-            metric_name
-        ]
-        for method in dict.fromkeys(group.method for group in of_network):
-            lows = {}
-            for group in of_network:
-                if group.method == method and group is not baseline[0]:
-                    found = measure.difference(group, baseline[0], metric)
-                    lows[group.fraction] = found.low
-                    rows.append(
-                        {
-                            'method': group.name,
-                            'fraction': group.fraction,
-                            'difference': found.value,
-                            'low': found.low,
-                            'high': found.high,
-                        }
-                    )
-                    name = group.name
+        first = baseline[0].models[0]
+        metric = measure.metrics_of(first.task, first.targets)[config.compared[0]]
+        lows: dict[str, dict[float, float]] = {}
+        for group in of_network:
+            if group is not baseline[0]:
+                found = measure.difference(group, baseline[0], metric)
+                lows.setdefault(group.name, {})[group.fraction] = found.low
+                rows.append(
+                    {
+                        'method': group.name,
+                        'fraction': group.fraction,
+                        'difference': found.value,
+                        'low': found.low,
+                        'high': found.high,
+                    }
+                )
+        for name, by_fraction in lows.items():
             fraction = comparison.labels_needed(
-                list(lows), [lows[each] for each in lows], config.margin
+                list(by_fraction), list(by_fraction.values()), config.margin
             )
             if fraction is not None:
                 needed[name] = fraction

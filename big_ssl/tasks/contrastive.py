@@ -19,6 +19,7 @@ from big_ssl.data import cases, feed, source
 from big_ssl.data.manifest import Manifest
 from big_ssl.data.sampler import Indices, Sampler
 from big_ssl.errors import InputError
+from big_ssl.files import PAIRS
 from big_ssl.losses.ntxent import nt_xent
 from big_ssl.models.heads import ProjectionHead
 from big_ssl.models.networks import ContrastiveNetwork
@@ -81,7 +82,7 @@ def save_pairs(
         for row in images[:PICTURED]
     ]
     if jax.process_index() == 0:
-        workdir_lib.write(workdir / outputs.PAIRS, pictures.pairs(seen, captions))
+        workdir_lib.write(workdir / PAIRS, pictures.pairs(seen, captions))
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:

@@ -9,8 +9,9 @@ from ml_collections import ConfigDict
 from big_ssl import config as config_lib
 from big_ssl.data import source
 from big_ssl.evaluation import embedding_map
+from big_ssl.files import REPORT
 from big_ssl.report import page
-from big_ssl.tasks import outputs, pages, trained
+from big_ssl.tasks import outputs, pages, provenance, trained
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.distributed import StopRequest
@@ -33,12 +34,11 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     embedded = pd.DataFrame(features, columns=names)
     outputs.write_table(workdir, 'embeddings', pd.concat([ids, embedded], axis=1))
     seen = encoder.seen | {
-        'evaluated/table': manifest.path,
-        'evaluated/data': manifest.fingerprint(),
+        **provenance.applied_to(manifest),
         'embedded/images': len(rows),
         'embedded/features': features.shape[1],
     }
     labels = np.where(manifest.label[rows] == '', pages.NO_LABEL, manifest.label[rows])
     points = embedding_map.pca(features)
-    page.page('Embeddings', pages.embedded(seen, points, labels), workdir / outputs.REPORT)
+    page.page('Embeddings', pages.embedded(seen, points, labels), workdir / REPORT)
     outputs.write_result(workdir, seen)

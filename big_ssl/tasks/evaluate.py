@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.data import source
-from big_ssl.tasks import frozen, judge, trained
+from big_ssl.tasks import frozen, judge, provenance, trained
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.distributed import StopRequest
@@ -44,8 +44,7 @@ def _trained(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: S
         for split in splits
     ]
     seen: dict[str, Any] = {
-        'evaluated/table': manifest.path,
-        'evaluated/data': manifest.fingerprint(),
+        **provenance.applied_to(manifest),
         'evaluated/init_from': config.init_from,
     }
     thresholds = _thresholds(config.init_from)

@@ -23,6 +23,12 @@ from big_ssl.train.distributed import StopRequest
 def judged(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: StopRequest) -> None:
     """Fits on the labelled training images and writes the result and the report."""
     data = open_data(config)
+    val = data.validation
+    if config.classifier == 'linear_probe' and val is None:
+        raise InputError(
+            f'{data.manifest.path}: no row has split {config.splits.val!r}, which picks the '
+            "probe's penalty; name another by --config.splits.val"
+        )
     encoder = trained.load_encoder(config, mesh, should_stop)
     workdir_lib.begin(workdir, config.to_dict())
     features = functools.partial(encoder.features, data.table)
@@ -35,12 +41,7 @@ def judged(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: Sto
         predict = knn.knn_predict_multilabel if data.task.multilabel else knn.knn_predict
         found = predict(*known, of_splits, k, k=config.monitor.knn_k)
     else:
-        val = data.validation
-        if val is None:
-            raise InputError(
-                f'{data.manifest.path}: no row has split {config.splits.val!r}, which picks the '
-                "probe's penalty; name another by --config.splits.val"
-            )
+        assert val is not None
         fit = probe.linear_probe_multilabel if data.task.multilabel else probe.linear_probe
         val_targets = labels.encode(data.manifest, val.rows, data.task)
         found = fit(*known, embedded[val.name], val_targets, of_splits, classes=k)
@@ -52,7 +53,7 @@ def judged(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: Sto
     scored = [
         judge.score(config, data.manifest, split, data.task, predicted) for split in data.judged
     ]
-    thresholds = judge.thresholds_of(scored[0], data.task) if data.validation else None
+    thresholds = judge.thresholds_of(scored[0], data.task) if val else None
     seen = provenance.trained_on(config, data.manifest, data.rows) | {
         'evaluated/classifier': config.classifier
     }

@@ -76,8 +76,7 @@ def score(
 ) -> Scores:
     """Probabilities of every case of a split, the means of `predict` over its images."""
     rows = split.rows
-    by_case = config.aggregate != 'none'
-    case = cases.codes(cases.case_names(manifest, rows)) if by_case else np.arange(len(rows))
+    case = cases.case_codes(manifest, rows, by_case=config.aggregate != 'none')
     _, probabilities = aggregate(predict(rows), case)
     first = labels.case_label(manifest, rows, case)
     return Scores(

@@ -12,13 +12,12 @@ from etils import epath
 import big_ssl
 from big_ssl.data.labels import Task
 from big_ssl.data.manifest import Manifest
+from big_ssl.files import PAIRS, REPORT
 from big_ssl.report import page
 from big_ssl.tasks import pages
 from big_ssl.tasks.scores import Scores
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.writers import read_metrics
-
-PAIRS, REPORT = 'pairs.png', 'report.html'
 
 
 def write_pretraining(workdir: epath.Path, seen: Mapping[str, Any]) -> None:

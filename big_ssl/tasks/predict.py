@@ -11,8 +11,9 @@ from big_ssl.data import cases, source
 from big_ssl.data.labels import Task
 from big_ssl.data.manifest import Manifest
 from big_ssl.evaluation.cases import aggregate
+from big_ssl.files import REPORT
 from big_ssl.report import page
-from big_ssl.tasks import outputs, pages, trained
+from big_ssl.tasks import outputs, pages, provenance, trained
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.distributed import StopRequest
@@ -29,19 +30,17 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     probabilities = model.probabilities(table, rows)
     if jax.process_index() != 0:
         return
-    by_case = config.aggregate != 'none'
-    case = cases.codes(cases.case_names(manifest, rows)) if by_case else np.arange(len(rows))
+    case = cases.case_codes(manifest, rows, by_case=config.aggregate != 'none')
     found = predictions(manifest, rows, case, probabilities, model.task)
     outputs.write_table(workdir, 'predictions', found)
     counts = {} if model.task.multilabel else dict(found['predicted'].value_counts())
     seen = model.seen | {
-        'evaluated/table': manifest.path,
-        'evaluated/data': manifest.fingerprint(),
+        **provenance.applied_to(manifest),
         'evaluated/init_from': config.init_from,
         'predicted/cases': len(found),
         'predicted/images': len(rows),
     }
-    page.page('Predictions', pages.predicted(seen, counts), workdir / outputs.REPORT)
+    page.page('Predictions', pages.predicted(seen, counts), workdir / REPORT)
     outputs.write_result(workdir, seen)
 
 

@@ -52,6 +52,11 @@ def trained_on(
     }
 
 
+def applied_to(manifest: Manifest) -> dict[str, Any]:
+    """`evaluated/…` of a run that applies weights to the images of a table."""
+    return {'evaluated/table': manifest.path, 'evaluated/data': manifest.fingerprint()}
+
+
 def at_step(about: dict[str, Any], step: int) -> dict[str, Any]:
     """`trained_on/…` of a checkpoint, with its step."""
     return about['trained_on'] | {'trained_on/step': step}

@@ -8,10 +8,9 @@ from etils import epath
 
 from big_ssl import config as config_lib
 from big_ssl.errors import InputError
+from big_ssl.files import CHECKPOINTS, CONFIG, DIVERGED, METRICS, RESULT
 
-CONFIG, RESULT, METRICS = 'config.json', 'result.json', 'metrics.jsonl'
-DIVERGED = 'diverged.json'
-CHECKPOINTS = 'checkpoints'
+__all__ = ['CHECKPOINTS', 'CONFIG', 'DIVERGED', 'METRICS', 'RESULT']
 
 
 def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
