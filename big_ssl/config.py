@@ -23,7 +23,16 @@ def defaults() -> ConfigDict:
     config = ConfigDict()
     config.task = 'contrastive'  # contrastive | supervised | evaluate | predict | embed
     config.seed = 0
+    _add_data(config)
+    _add_durations(config)
+    _add_views(config)
+    _add_model(config)
+    _add_optimizer(config)
+    _add_evaluation(config)
+    return config.lock()
 
+
+def _add_data(config: ConfigDict) -> None:
     config.dataset = ConfigDict()
     config.dataset.name = 'manifest'  # manifest | phantom, phantom_elsewhere (synthetic)
     config.dataset.manifest = config_dict.placeholder(str)  # CSV, one row an image
@@ -55,12 +64,8 @@ def defaults() -> ConfigDict:
     config.label_fraction = 1.0  # of the training patients (cases where no patient is known)
     config.label_seed = 0  # which draw of them
 
-    config.pairing = 'augment'  # augment: crops of one image | case: distinct images of a case
-    config.views = 2
-    config.mask_same_patient = True  # images of the anchor's patient are not its negatives
-    config.batch_size = 512  # global, in examples (each has `views` views)
-    config.image_size = 224  # pixels
 
+def _add_durations(config: ConfigDict) -> None:
     for name in DURATIONS:
         for unit in UNITS:
             config[f'{name}_{unit}'] = config_dict.placeholder(float if unit == 'percent' else int)
@@ -70,6 +75,14 @@ def defaults() -> ConfigDict:
     config.monitor_every_percent = 10.0
     config.log_every_steps = 50
     config.keep_checkpoints = 2  # the newest ones; the best on validation is kept besides
+
+
+def _add_views(config: ConfigDict) -> None:
+    config.pairing = 'augment'  # augment: crops of one image | case: distinct images of a case
+    config.views = 2
+    config.mask_same_patient = True  # images of the anchor's patient are not its negatives
+    config.batch_size = 512  # global, in examples (each has `views` views)
+    config.image_size = 224  # pixels
 
     config.crop = ConfigDict()
     config.crop.area = (0.08, 1.0)  # share of the image
@@ -84,6 +97,8 @@ def defaults() -> ConfigDict:
     config.augment.flip_vertical = 0.0
     config.augment.rotation_degrees = 0.0
 
+
+def _add_model(config: ConfigDict) -> None:
     config.model = ConfigDict()
     config.model.depth = 50  # 18 | 34 | 50 | 101 | 152 | 200
     config.model.width = 1.0  # 0.25 to 4
@@ -94,9 +109,10 @@ def defaults() -> ConfigDict:
     config.model.projection_size = 128
     config.init_from = config_dict.placeholder(str)  # a workdir of big_ssl
 
-    config.temperature = 0.1
-    config.label_smoothing = 0.0
 
+def _add_optimizer(config: ConfigDict) -> None:
+    config.temperature = 0.1  # contrastive
+    config.label_smoothing = 0.0  # supervised
     config.optimizer = ConfigDict()
     config.optimizer.name = 'lars'  # lars | sgd | adam
     config.optimizer.learning_rate = 0.3
@@ -106,6 +122,8 @@ def defaults() -> ConfigDict:
     config.optimizer.nesterov = False
     config.optimizer.weight_decay = 1e-6
 
+
+def _add_evaluation(config: ConfigDict) -> None:
     config.select = 'best'  # supervised: evaluate the checkpoint best on validation | last
     config.classifier = 'trained'  # evaluate: that of init_from | linear_probe | knn
     config.aggregate = 'probabilities'  # image scores to a case's: probabilities (mean) | none
@@ -115,7 +133,6 @@ def defaults() -> ConfigDict:
     config.monitor = ConfigDict()
     config.monitor.knn_k = 20
     config.monitor.max_images = 5000  # of the bank (train), and of the query (val)
-    return config.lock()
 
 
 def keys(config: ConfigDict, prefix: str = '') -> list[str]:

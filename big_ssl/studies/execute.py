@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -183,8 +184,8 @@ class _Progress:
                 by_kind[_kind(run)].append(self._seconds[run.name])
         known = [seconds for some in by_kind.values() for seconds in some] or [0.0]
         usual = sum(known) / len(known)
-        means = {kind: sum(some) / len(some) for kind, some in by_kind.items()}
-        return sum(means.get(_kind(run), usual) for run in left)
+        typical = {kind: statistics.median(some) for kind, some in by_kind.items()}
+        return sum(typical.get(_kind(run), usual) for run in left)
 
 
 def _kind(run: Run) -> tuple[str, str]:

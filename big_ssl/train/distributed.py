@@ -8,6 +8,7 @@ import jax
 from jax.experimental import multihost_utils
 
 HEARTBEAT_SECONDS = 30
+_NO_HEARTBEAT = 10**8  # seconds: nobody waits for a job of one process, which may sleep for days
 
 
 def start() -> None:
@@ -33,7 +34,12 @@ def start() -> None:
             free.bind(('localhost', 0))
             port = free.getsockname()[1]
         jax.config.update('jax_cpu_collectives_implementation', None)  # nobody to talk to
-        jax.distributed.initialize(f'localhost:{port}', num_processes=1, process_id=0)
+        jax.distributed.initialize(
+            f'localhost:{port}',
+            num_processes=1,
+            process_id=0,
+            heartbeat_timeout_seconds=_NO_HEARTBEAT,
+        )
     signal.signal(signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 

@@ -26,3 +26,22 @@ def test_started_already_it_changes_nothing(monkeypatch):
     before = signal.getsignal(signal.SIGINT), dict(os.environ)
     distributed.start()
     assert (signal.getsignal(signal.SIGINT), dict(os.environ)) == before
+
+
+def test_a_workstation_that_sleeps_keeps_its_run(monkeypatch):
+    """JAX's default ends a process that was suspended for some minutes; nobody waits for this one."""
+    calls = []
+
+    def initialize(*_: object, **settings: object) -> None:
+        calls.append(settings)
+        if len(calls) == 1:
+            raise ValueError('coordinator_address should be defined.')
+
+    monkeypatch.setattr(distributed.jax.distributed, 'is_initialized', lambda: False)
+    monkeypatch.setattr(distributed.jax.distributed, 'initialize', initialize)
+    monkeypatch.setattr(distributed.jax.config, 'update', lambda *_: None)
+    monkeypatch.setattr(distributed.signal, 'signal', lambda *_: None)
+    distributed.start()
+    days = 24 * 60 * 60
+    assert calls[0]['heartbeat_timeout_seconds'] <= 30  # where others do wait
+    assert calls[1]['heartbeat_timeout_seconds'] > 365 * days
