@@ -29,7 +29,7 @@ def test_started_already_it_changes_nothing(monkeypatch):
 
 
 def test_a_workstation_that_sleeps_keeps_its_run(monkeypatch):
-    """JAX's default ends a process that was suspended for some minutes; nobody waits for this one."""
+    """By default JAX ends a process that was suspended for minutes; nobody waits for this one."""
     calls = []
 
     def initialize(*_: object, **settings: object) -> None:
