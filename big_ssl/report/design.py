@@ -71,7 +71,7 @@ def search(
     grid = trials.pivot(index=y, columns=x, values='value').sort_index(ascending=False)
     values = np.where(np.isfinite(grid), grid, np.nan)
     rows, columns = values.shape
-    figure = Figure(figsize=(max(3.6, 1.5 + 0.66 * columns), 1.1 + 0.4 * rows))
+    figure = Figure(figsize=(max(3.6, 1.5 + 0.66 * columns), max(1.9, 1.1 + 0.4 * rows)))
     axes = figure.subplots()
     shown = axes.imshow(values, _MAP, aspect='auto')
     shown.set_clim(*(np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0, 1))

@@ -1,13 +1,12 @@
 """Sections of a report that compare methods."""
 
-import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
 from big_ssl.report import comparisons
 from big_ssl.report import design as design_pictures
 from big_ssl.report.page import Picture, Section, Table
-from big_ssl.studies import cells, tables
+from big_ssl.studies import cells, search, tables
 from big_ssl.studies.tables import NAMES, Tables
 from big_ssl.tasks.pages import INTERVAL_RULE
 
@@ -205,32 +204,33 @@ def shift(known: Tables) -> Section | None:
     )
 
 
-def search(known: Tables) -> Section | None:
-    table = known.search
-    if not len(table):
+def searched(known: Tables) -> Section | None:
+    if not len(known.search):
         return None
-    drawn, lines = [], []
-    for method, trials in cells.parts(table, 'method'):
-        trials = trials.assign(value=np.where(trials['diverged'], np.nan, trials['value']))
-        trials = trials[trials['diverged'] | trials['value'].notna()]
-        label = f'macro AUC on validation, {method}'
-        drawn.append(
-            Picture(
-                label, design_pictures.search(trials, label), data=trials, name=f'search_{method}'
-            )
-        )
-        if trials['value'].notna().any():
-            best = cells.highest(trials)
-            lines.append(
-                f'--config.optimizer.learning_rate={best.learning_rate:g} '
-                f'--config.optimizer.weight_decay={best.weight_decay:g}'
+    drawn, picked, flags = [], [], []
+    for group, trials in cells.parts(known.search, search.GROUP):
+        name = search.name_of(*group)
+        shown = trials[trials['diverged'] | trials['value'].notna()]
+        label = f'macro AUC on validation, {name}'
+        picture = design_pictures.search(shown, label)
+        drawn.append(Picture(label, picture, data=shown, name=f'search_{name}'))
+        for best in cells.rows(trials[trials['picked']]):
+            rate, decay = f'{best.learning_rate:g}', f'{best.weight_decay:g}'
+            rates = trials['learning_rate']
+            is_edge = rates.nunique() > 1 and best.learning_rate in (rates.min(), rates.max())
+            remark = 'the lowest or highest rate tried: try further ones' if is_edge else ''
+            picked.append([name, rate, decay, best.value, remark])
+            flags.append(
+                f'--config.optimizer.learning_rate={rate} --config.optimizer.weight_decay={decay}'
             )
     return Section(
         'Search',
-        'Picked on validation alone (mean over its classes); test was not looked at. The best, '
-        'as flags for configs/derm_finetune.py (in a study: --config.finetune.optimizer…):',
-        pictures=drawn,
-        commands=lines,
+        'Picked on validation alone (mean over its classes, seeds and draws); whatever else is '
+        'judged here is judged with the picked pair.'
+        + (' As flags of a fine-tuning:' if len(flags) == 1 else ''),
+        [Table('Picked', ['method', 'learning rate', 'decay', 'macro AUC on val', ''], picked)],
+        drawn,
+        flags if len(flags) == 1 else (),
     )
 
 

@@ -129,7 +129,7 @@ def _judged(
                 finetuned,
                 facts | {'role': ELSEWHERE_ROLE},
             )
-    if config.embed_split and seed == config.seeds[0] and not config.learning_rates:
+    if config.embed_split and seed == config.seeds[0]:
         yield _embedding(config, given, network, seed, method, start)
 
 

@@ -126,9 +126,7 @@ def curves(done: Sequence[Run], study: epath.Path) -> Section | None:
         rows = [
             row
             for run in done
-            if run.facts['role'] == role
-            and run.facts.get('fraction', 1.0) == 1.0
-            and run.facts.get('learning_rate') is None
+            if run.facts['role'] == role and run.facts.get('fraction', 1.0) == 1.0
             for row in _course(run, study)
         ]
         if rows:

@@ -1,23 +1,17 @@
 """The sections of a study's report."""
 
-import importlib.metadata
-import os
-import platform
-import shlex
 from collections.abc import Mapping, Sequence
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from big_ssl.report.page import Section, Table
+from big_ssl.report.page import Section
 from big_ssl.studies import cells, comparison_pages, model_pages
 from big_ssl.studies.measure import Groups
 from big_ssl.studies.results import read_result
 from big_ssl.studies.run import DONE, Run
 from big_ssl.studies.tables import NAMES, Tables
 from big_ssl.tasks.pages import SYNTHETIC
-
-PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy', 'scikit-learn')
 
 
 def highlights(
@@ -52,76 +46,25 @@ def highlights(
 
 
 def sections(
-    config: ConfigDict,
-    runs: Sequence[Run],
-    states: Mapping[str, str],
-    study: epath.Path,
-    groups: Groups,
-    known: Tables,
-    command: Sequence[str],
+    config: ConfigDict, done: Sequence[Run], study: epath.Path, groups: Groups, known: Tables
 ) -> list[Section]:
-    """All sections, those with nothing to show left out."""
-    done = [run for run in runs if states[run.name] == DONE]
+    """What was found, sections with nothing to show left out."""
     found = [
         comparison_pages.overview(config, known),
         comparison_pages.differences(known),
         comparison_pages.labels(config, known),
         comparison_pages.shift(known),
-        comparison_pages.search(known),
+        comparison_pages.searched(known),
         *(model_pages.by_class(split, list(some), known) for split, some in groups.items()),
         comparison_pages.subgroups(known),
         model_pages.embeddings(config, done, study),
         model_pages.pairs(done, study),
         model_pages.curves(done, study),
-        _made_with(config, runs, states, study, command),
     ]
     kept = [section for section in found if section is not None]
     if kept and _synthetic(done, study):
         kept.insert(0, Section('SYNTHETIC data', SYNTHETIC))
     return kept
-
-
-def _made_with(
-    config: ConfigDict,
-    runs: Sequence[Run],
-    states: Mapping[str, str],
-    study: epath.Path,
-    command: Sequence[str],
-) -> Section:
-    versions = [['python', platform.python_version()]]
-    for name in ('big_ssl', *PACKAGES):
-        try:
-            versions.append([name, importlib.metadata.version(name)])
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    data: dict[str, str] = {}
-    for run in runs:
-        if states[run.name] == DONE:
-            result = read_result(run, study)
-            for table, fingerprint in (
-                ('trained_on/data', 'trained_on/fingerprint'),
-                ('evaluated/table', 'evaluated/data'),
-            ):
-                if fingerprint in result:
-                    data[result[fingerprint]] = str(result.get(table, ''))
-    not_done = [[name, state] for name, state in states.items() if state != DONE]
-    shown = [
-        Table('Versions', ['package', 'version'], [*versions, ['processors', os.cpu_count()]]),
-        Table(
-            'Data',
-            ['fingerprint (SHA-256 of paths, ids, labels, splits)', 'table'],
-            [*data.items()],
-        ),
-    ]
-    if not_done:
-        shown.append(Table('Runs that are not done', ['run', 'state'], not_done))
-    commands = [shlex.join(['python', *run.arguments(study)]) for run in runs]
-    return Section(
-        'Made with',
-        'The command of this study, and those of its runs in an order in which they can be run.',
-        shown,
-        commands=[shlex.join(['python', '-m', 'big_ssl.study', *command]), *commands],
-    )
 
 
 def _synthetic(done: Sequence[Run], study: epath.Path) -> bool:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 import big_ssl
 from big_ssl.files import REPORT, RESULT
 from big_ssl.report import page
-from big_ssl.studies import pages, results, tables
+from big_ssl.studies import made_with, pages, results, search, tables
 from big_ssl.studies.run import DONE, Run
 from big_ssl.train import workdir as workdir_lib
 
@@ -31,9 +31,13 @@ def write(config: ConfigDict, runs: Sequence[Run], study: epath.Path, command: l
     missing = [name for name, state in states.items() if state != DONE]
     if missing:
         log.warning('%d of %d runs are not done: the report is partial', len(missing), len(runs))
-    groups = results.read_judged(config, runs, states, study)
-    known = tables.tables_of(config, runs, states, study, groups)
-    sections = pages.sections(config, runs, states, study, groups, known, command)
+    tried = search.trials(runs, states, study)
+    shown = search.without_unpicked(runs, tried)
+    groups = results.read_judged(config, shown, states, study)
+    known = tables.tables_of(config, groups, tried, study)
+    done = [run for run in shown if states[run.name] == DONE]
+    sections = pages.sections(config, done, study, groups, known)
+    sections.append(made_with.section(runs, states, study, command))
     page.save_figures(sections, study / FIGURES)
     highlights = pages.highlights(config, states, known)
     page.page(config.title or 'Study', sections, study / REPORT, highlights=highlights)
@@ -67,8 +71,11 @@ def figures(config: ConfigDict, states: Mapping[str, str], known: tables.Tables)
         place = f'{row["method"]}/{row["split"]}/{tables.COMMON}'
         found |= {place: row['value'], f'{place}/low': row['low'], f'{place}/high': row['high']}
     for row in _rows(known.search):
-        place = f'{row["method"]}/lr{row["learning_rate"]:g}/wd{row["weight_decay"]:g}'
-        found[f'search/{place}'] = None if pd.isna(row['value']) else row['value']
+        name = search.name_of(*(row[key] for key in search.GROUP))
+        place = f'search/{name}/lr{row["learning_rate"]:g}/wd{row["weight_decay"]:g}'
+        found[place] = None if pd.isna(row['value']) else row['value']
+        if row['picked']:
+            found |= {f'search/{name}/{key}': row[key] for key in search.PAIR}
     return found
 
 

@@ -80,19 +80,17 @@ def read_judged(
 ) -> dict[str, list[Group]]:
     """The groups of each split that the study looks at, the clinic's own one first.
 
-    A search has none: its runs are no replicates of one another.
-
     Raises:
       InputError: two runs judged other cases under the name of one split.
     """
-    if config.learning_rates:
-        return {}
-    wanted = [config.in_distribution, *filter(None, [config.shift])]
+    wanted = list(filter(None, [config.in_distribution, config.shift]))
     found: dict[str, dict[tuple[str, str, float], list[Judged]]] = {}
     for run in runs:
         if states[run.name] != DONE or 'method' not in run.facts or 'fraction' not in run.facts:
             continue
         elsewhere = run.facts['role'] == design.ELSEWHERE_ROLE
+        if not (elsewhere or wanted):
+            continue
         for judged in _of_run(run, study, [] if elsewhere else wanted):
             key = (run.facts['method'], run.facts['network'], run.facts['fraction'])
             found.setdefault(judged.split, {}).setdefault(key, []).append(judged)

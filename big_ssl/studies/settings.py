@@ -40,12 +40,12 @@ def defaults() -> ConfigDict:
     config.networks = ()  # (DEPTH, WIDTH) pairs; (): that of the stages
     config.label_fractions = (1.0,)
     config.label_draws = (0,)  # which patients, where a fraction is below 1
-    config.learning_rates = ()  # of fine-tuning, to be searched
+    config.learning_rates = ()  # of fine-tuning: each method is judged with its best on val
     config.weight_decays = ()
 
     config.natural_manifest = config_dict.placeholder(str)  # labelled natural images
     config.natural_stages = ()  # those that read it
-    config.in_distribution = 'test'
+    config.in_distribution = 'test'  # '': not looked at
     config.shift = ''  # a split of another clinic in the same table
     config.elsewhere_manifest = config_dict.placeholder(str)  # another clinic's own table
     config.embed_split = 'test'  # embeddings are drawn of these images; '': none are

@@ -6,17 +6,15 @@ Each table has one row a figure, so that it can be drawn, written as CSV and rec
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from etils import epath
 from ml_collections import ConfigDict
 
 from big_ssl.evaluation import comparison, permutation, seeds
 from big_ssl.evaluation.comparison import Metric
-from big_ssl.studies import class_tables, design, measure
+from big_ssl.studies import class_tables, measure
 from big_ssl.studies.measure import REPLICATES, SEED, Groups
-from big_ssl.studies.results import Group, read_result
-from big_ssl.studies.run import DONE, HAS_DIVERGED, Run
+from big_ssl.studies.results import Group
 
 COMMON = 'auc_macro_common'
 NAMES = {
@@ -44,14 +42,12 @@ class Tables:
     search: pd.DataFrame
 
 
-def tables_of(
-    config: ConfigDict,
-    runs: Sequence[Run],
-    states: Mapping[str, str],
-    study: epath.Path,
-    groups: Groups,
-) -> Tables:
-    """Computes them all."""
+def tables_of(config: ConfigDict, groups: Groups, tried: pd.DataFrame, study: epath.Path) -> Tables:
+    """Computes them all.
+
+    Args:
+      tried: `search.trials`.
+    """
     several = len(config.label_fractions) > 1
     differences, needed = labels_needed(config, groups) if several else (pd.DataFrame(), {})
     shifted, frequencies = class_tables.shift(config, groups)
@@ -66,7 +62,7 @@ def tables_of(
         by_class=class_tables.by_class(groups),
         operating_points=class_tables.operating_points(groups, study),
         by_subgroup=class_tables.by_subgroup(config, groups),
-        search=search(runs, states, study),
+        search=tried,
     )
 
 
@@ -167,34 +163,6 @@ def labels_needed(config: ConfigDict, groups: Groups) -> tuple[pd.DataFrame, dic
             if fraction is not None:
                 needed[name] = fraction
     return pd.DataFrame(rows), needed
-
-
-def search(runs: Sequence[Run], states: Mapping[str, str], study: epath.Path) -> pd.DataFrame:
-    """Columns: method, learning_rate, weight_decay, value (macro AUC on validation), diverged."""
-    rows = [
-        {
-            'method': run.facts['method'],
-            'learning_rate': run.facts['learning_rate'],
-            'weight_decay': run.facts['weight_decay'],
-            'value': (
-                read_result(run, study).get('val/auc_macro_all', np.nan)
-                if states[run.name] == DONE
-                else np.nan
-            ),
-            'diverged': states[run.name] == HAS_DIVERGED,
-        }
-        for run in runs
-        if run.facts['role'] == design.FINETUNING and run.facts['learning_rate'] is not None
-    ]
-    if not rows:
-        return pd.DataFrame()
-    keys = ['method', 'learning_rate', 'weight_decay']
-    return (
-        pd.DataFrame(rows)
-        .groupby(keys, sort=False)
-        .agg(value=('value', 'mean'), diverged=('diverged', 'any'))
-        .reset_index()
-    )
 
 
 def _pairs(config: ConfigDict, methods: Sequence[str]) -> list[tuple[str, str]]:

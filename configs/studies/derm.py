@@ -13,6 +13,9 @@
 | micle | stacked, then MICLe |
 | stacked_longer | stacked, then as many steps of SimCLR: what MICLe's pairs are compared with |
 
+Fine-tuning's settings decide much. A search on validation, each method judged with its own best:
+--config.learning_rates="(0.03, 0.1, 0.3)" --config.weight_decays="(1e-4,)".
+
 Whoever sets `micle.total_steps` sets `simclr_on.total_steps` too. Without `natural_manifest` the
 methods that need one are left out (then give --config.baseline=random). Another clinic is a split
 of the same table (--config.shift=SPLIT) or a table of its own

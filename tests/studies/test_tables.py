@@ -8,7 +8,7 @@ from etils import epath
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from big_ssl.errors import InputError
-from big_ssl.studies import report, results, tables
+from big_ssl.studies import report, results, search, tables
 from big_ssl.studies.run import DONE
 from tests.report import browser
 from tests.studies import made_up
@@ -44,7 +44,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope='module')
 def known(study):
     config, runs, states, folder, groups = study
-    return tables.tables_of(config, runs, states, folder, groups)
+    return tables.tables_of(config, groups, search.trials(runs, states, folder), folder)
 
 
 def read(folder, method, seed, kind='finetune'):
@@ -174,10 +174,69 @@ def test_search(tmp_path):
     for i, run in enumerate(runs[:-1]):
         made_up.finish(run, folder, strength=float(i))
     states = {run.name: DONE for run in runs} | {runs[-1].name: 'diverged'}
-    found = tables.search(runs, states, folder)
+    found = search.trials(runs, states, folder)
     assert found['value'].tolist()[:3] == [0.0, 0.1, 0.2] and np.isnan(found['value'].iloc[3])
     assert found['diverged'].tolist() == [False, False, False, True]
+    assert found['picked'].tolist() == [False, False, True, False]
+    # figures on validation would flatter what was picked there
     assert results.read_judged(config, runs, states, folder) == {}
+
+
+RATES = {'learning_rates': (0.3, 0.1, 0.03), 'weight_decays': (0.0,)}
+
+
+@pytest.fixture
+def searched(tmp_path):
+    """Two methods, two seeds, three rates: each method is best with another one on validation."""
+    settings = SETTINGS | RATES | {'seeds': (0, 1), 'only': ('random', 'micle')}
+    settings |= {'baseline': 'random', 'elsewhere_manifest': '/data/there.csv'}
+    config, runs = load('derm', '', **settings), runs_of('derm', '', **settings)
+    strengths = {
+        ('random', 0.3): (9, 0), ('random', 0.1): (5, 5), ('random', 0.03): (4, 4),
+        ('micle', 0.3): (1, 1), ('micle', 0.1): (2, 2), ('micle', 0.03): (3, 4),
+    }  # fmt: skip
+    for run in runs:
+        key = (run.facts.get('method'), run.facts.get('learning_rate'))
+        made_up.finish(run, epath.Path(tmp_path), strengths.get(key, (1, 1))[run.facts['seed']])
+    return config, runs, {run.name: DONE for run in runs}, epath.Path(tmp_path)
+
+
+def test_each_method_is_judged_with_its_best_rate_on_validation(searched):
+    config, runs, states, folder = searched
+    tried = search.trials(runs, states, folder)
+    means = {
+        ('random', 0.3): 0.45, ('random', 0.1): 0.5, ('random', 0.03): 0.4,
+        ('micle', 0.3): 0.1, ('micle', 0.1): 0.2, ('micle', 0.03): 0.35,
+    }  # fmt: skip
+    for row in tried.itertuples():
+        assert row.value == pytest.approx(means[row.method, row.learning_rate])
+    groups = results.read_judged(config, search.without_unpicked(runs, tried), states, folder)
+    for some in (groups['test'], groups['elsewhere']):
+        names = [model.run.name for group in some for model in group.models]
+        assert all('lr0.1' in name if '/random/' in name else 'lr0.03' in name for name in names)
+        assert len(names) == 4
+
+
+def test_a_pair_that_is_not_done_is_not_picked(searched):
+    _, runs, states, folder = searched
+    waiting = next(name for name in states if name.startswith('finetune/micle/lr0.03'))
+    tried = search.trials(runs, states | {waiting: 'waiting'}, folder)
+    picked = tried[tried['picked']]
+    assert dict(zip(picked['method'], picked['learning_rate'])) == {'random': 0.1, 'micle': 0.1}
+
+
+def test_the_report_of_a_comparison_with_a_search(searched):
+    config, runs, _, folder = searched
+    report.write(config, runs, folder, ['--workdir=S'])
+    result = json.loads((folder / 'result.json').read_text())
+    assert result['search/micle/learning_rate'] == 0.03
+    assert result['search/random/lr0.3/wd0'] == pytest.approx(0.45)
+    assert result['micle/test/auc_macro/runs'] == 2
+    text = (folder / 'report.html').read_text()
+    assert 'the lowest or highest rate tried' in text  # 0.03 of MICLe
+    assert {path.name for path in (folder / 'figures').iterdir()} >= {
+        'search_micle.csv', 'search_random.png'
+    }  # fmt: skip
 
 
 def test_other_cases_under_one_name_are_refused(study, tmp_path):
