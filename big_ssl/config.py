@@ -16,6 +16,10 @@ from big_ssl.errors import InputError
 DURATIONS = ('total', 'warmup', 'checkpoint_every', 'monitor_every', 'log_every')
 UNITS = ('steps', 'epochs', 'examples', 'percent')
 TASKS = ('contrastive', 'supervised', 'evaluate', 'predict', 'embed')
+# Weights fit only what has the same; a run that trains nothing takes it over from their training.
+OF_ENCODER = ('model.depth', 'model.width', 'model.stem', 'model.padding')
+OF_IMAGES = ('image_size', 'crop.evaluation', 'dataset.channels')
+OF_CLASSIFIER = ('labels.kind', 'labels.negative', 'aggregate')
 
 
 def defaults() -> ConfigDict:

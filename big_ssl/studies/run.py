@@ -16,8 +16,7 @@ from big_ssl.studies import settings
 RUNS = 'runs'
 DONE, HAS_DIVERGED, BEGUN, WAITING = 'done', 'diverged', 'begun', 'waiting'
 
-# What a run that trains nothing takes over from the weights it applies.
-TAKEN_OVER = ('model.', 'image_size', 'crop.evaluation', 'dataset.channels', 'labels.', 'aggregate')
+TAKEN_OVER = config_lib.OF_ENCODER + config_lib.OF_IMAGES + config_lib.OF_CLASSIFIER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Run:
         ours = json.loads(json.dumps(config.to_dict()))
         trains = config.task in ('contrastive', 'supervised')
         for key in config_lib.keys(config):
-            taken_over = not trains and key.startswith(TAKEN_OVER) and key not in given
+            taken_over = not trains and key in TAKEN_OVER and key not in given
             a, b = (_value(some, key) for some in (ours, theirs))
             if key == 'init_from' and a and b:  # the study's folder may have moved
                 a, b = (path.split(f'/{RUNS}/')[-1] for path in (a, b))

@@ -126,7 +126,7 @@ def start(
     step = checkpoints.latest()
     source = init_from.load(config.init_from) if config.init_from and step is None else None
     if source is not None:
-        init_from.check_settings(source, config, init_from.ENCODER_KEYS)
+        init_from.check_settings(source, config, config_lib.OF_ENCODER)
     state = initial_state(
         network, optimizer, image_size=config.image_size, seed=config.seed, mesh=mesh
     )

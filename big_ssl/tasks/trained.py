@@ -26,8 +26,7 @@ from big_ssl.train import mesh as mesh_lib
 
 log = logging.getLogger(__name__)
 
-SAME_AS_TRAINED = (*init_from.ENCODER_KEYS, 'image_size', 'crop.evaluation', 'dataset.channels')
-OF_CLASSIFIER = ('labels.kind', 'labels.negative', 'aggregate')
+SAME_AS_TRAINED = config_lib.OF_ENCODER + config_lib.OF_IMAGES
 
 
 def take_over(config: ConfigDict, given: frozenset[str]) -> None:
@@ -44,7 +43,7 @@ def take_over(config: ConfigDict, given: frozenset[str]) -> None:
     theirs = ConfigDict(about['config'])
     judges = config.task != 'embed' and config.classifier == 'trained'
     taken = []
-    for key in SAME_AS_TRAINED + (OF_CLASSIFIER if judges else ()):
+    for key in SAME_AS_TRAINED + (config_lib.OF_CLASSIFIER if judges else ()):
         ours = config_lib.get(config, key)
         if key not in given and (value := config_lib.get(theirs, key)) != ours:
             config.update_from_flattened_dict({key: value})
@@ -139,7 +138,7 @@ def load_encoder(
     seen: dict[str, Any] = {'trained_on/init_from': 'random initialisation'}
     if config.init_from:
         source = init_from.load(config.init_from)
-        init_from.check_settings(source, config, init_from.ENCODER_KEYS)
+        init_from.check_settings(source, config, config_lib.OF_ENCODER)
         seen = provenance.at_step(source.about, source.step)
         variables = {name: tree['encoder'] for name, tree in source.weights.items()}
     else:

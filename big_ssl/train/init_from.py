@@ -17,8 +17,6 @@ from big_ssl.train.state import TrainState
 
 log = logging.getLogger(__name__)
 
-ENCODER_KEYS = ('model.depth', 'model.width', 'model.stem', 'model.padding')
-
 
 @dataclasses.dataclass(frozen=True)
 class Source:

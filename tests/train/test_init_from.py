@@ -9,6 +9,7 @@ import pytest
 from etils import epath
 from ml_collections import ConfigDict
 
+from big_ssl import config as config_lib
 from big_ssl.config import defaults
 from big_ssl.errors import InputError
 from big_ssl.models import resnet
@@ -140,9 +141,9 @@ def test_other_settings_are_an_input_error_with_the_flags_to_set(tmp_path, chang
     """Padding changes no shape, so only the settings can tell."""
     save(tmp_path, state_of(contrastive(), 1))
     source = init_from.load(str(tmp_path))
-    init_from.check_settings(source, config_of(), init_from.ENCODER_KEYS)
+    init_from.check_settings(source, config_of(), config_lib.OF_ENCODER)
     with pytest.raises(InputError) as caught:
-        init_from.check_settings(source, config_of(**changes), init_from.ENCODER_KEYS)
+        init_from.check_settings(source, config_of(**changes), config_lib.OF_ENCODER)
     assert str(caught.value).endswith(f'to use it: {flags}')
 
 
