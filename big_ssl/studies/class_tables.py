@@ -9,7 +9,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from sklearn.metrics import roc_curve
 
-from big_ssl.evaluation import calibration, class_frequencies, comparison, subgroups
+from big_ssl.evaluation import calibration, class_frequencies, comparison, seeds, subgroups
 from big_ssl.studies import measure
 from big_ssl.studies.measure import Groups
 from big_ssl.studies.results import ELSEWHERE, Group, Judged, read_result
@@ -95,6 +95,23 @@ def operating_points(groups: Groups, study: epath.Path) -> pd.DataFrame:
                 ends = {end: result.get(f'{key}/{end}', np.nan) for end in ('low', 'high')}
                 known = {'split': split, 'method': group.name, 'class': name, 'metric': metric}
                 rows.append({**known, 'value': result[key], **ends})
+    return pd.DataFrame(rows)
+
+
+def calibration_errors(groups: Groups) -> pd.DataFrame:
+    """Expected calibration error, mean and deviation over pre-trainings; all labels only.
+
+    Columns: split, method, class ('': of the predicted class), value, sd.
+    """
+    rows = []
+    for split, group in measure.each(groups):
+        if group.fraction < 1:
+            continue
+        errors = pd.DataFrame([measure.calibration_errors(model) for model in group.models])
+        for name in errors:
+            over = seeds.spread(errors[name].to_numpy(), group.pretraining)
+            known = {'split': split, 'method': group.name, 'class': name}
+            rows.append({**known, 'value': over.mean, 'sd': over.sd_pretraining})
     return pd.DataFrame(rows)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from big_ssl.data.labels import Task
-from big_ssl.evaluation import class_frequencies, comparison
+from big_ssl.evaluation import calibration, class_frequencies, comparison
 from big_ssl.evaluation.comparison import Metric
 from big_ssl.studies.results import Group, Judged
 
@@ -27,6 +27,19 @@ def metrics_of(task: Task, targets: np.ndarray) -> dict[str, Metric]:
 def value_of(model: Judged, metric: Metric) -> float:
     once = np.ones((1, len(model.targets)), np.int32)
     return float(metric(model.targets, model.probabilities, once)[0])
+
+
+def calibration_errors(model: Judged) -> dict[str, float]:
+    """Of the predicted class, named ''; of each class with known cases where there are several."""
+    if not model.task.multilabel:
+        return {'': calibration.expected_calibration_error(model.targets, model.probabilities)}
+    known = [i for i in range(len(model.task.classes)) if (~np.isnan(positive(model, i))).any()]
+    return {
+        model.task.classes[i]: calibration.binary_calibration_error(
+            positive(model, i), model.probabilities[:, i]
+        )
+        for i in known
+    }
 
 
 def interval(group: Group, metric: Metric) -> comparison.Interval:

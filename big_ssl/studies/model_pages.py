@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix
 from big_ssl.evaluation import embedding_map
 from big_ssl.files import PAIRS
 from big_ssl.report import multiples, pictures
-from big_ssl.report.page import Picture, Section
+from big_ssl.report.page import Picture, Section, Table
 from big_ssl.studies import cells, class_tables, design
 from big_ssl.studies.results import Group
 from big_ssl.studies.run import Run
@@ -39,6 +39,7 @@ def by_class(split: str, some: list[Group], known: Tables) -> Section | None:
         for metric, part in cells.parts(points[points['split'] == split], 'metric'):
             caption = f'{metric.capitalize()} at 90% specificity on validation, first seeds [95%]'
             shown.append(cells.side_by_side(caption, part, ['class']))
+    shown.append(_calibration(known.calibration[known.calibration['split'] == split]))
     curves = class_tables.roc(whole)
     reliable = class_tables.reliability(whole)
     drawn = [
@@ -69,6 +70,19 @@ def by_class(split: str, some: list[Group], known: Tables) -> Section | None:
         'Curves and the confusion matrix are of the first seed of each method.',
         shown,
         drawn,
+    )
+
+
+def _calibration(errors: pd.DataFrame) -> Table:
+    rows = [
+        [*filter(None, [row['class']]), row['method'], row['value'], cells.deviation(row['sd'])]
+        for row in errors.to_dict('records')
+    ]
+    header = ['class'] if errors['class'].any() else []
+    return Table(
+        'Expected calibration error, mean over seeds',
+        [*header, 'method', 'error', 'sd seeds'],
+        rows,
     )
 
 

@@ -70,6 +70,10 @@ def figures(config: ConfigDict, states: Mapping[str, str], known: tables.Tables)
     for row in _rows(known.shift):
         place = f'{row["method"]}/{row["split"]}/{tables.COMMON}'
         found |= {place: row['value'], f'{place}/low': row['low'], f'{place}/high': row['high']}
+    for row in _rows(known.calibration):
+        name = f'calibration_error/{row["class"]}' if row['class'] else 'calibration_error'
+        place = f'{row["method"]}/{row["split"]}/{name}'
+        found |= {place: row['value'], f'{place}/sd_pretraining': row['sd']}
     for row in _rows(known.search):
         name = search.name_of(*(row[key] for key in search.GROUP))
         place = f'search/{name}/lr{row["learning_rate"]:g}/wd{row["weight_decay"]:g}'

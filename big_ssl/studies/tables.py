@@ -38,6 +38,7 @@ class Tables:
     frequencies: pd.DataFrame
     by_class: pd.DataFrame
     operating_points: pd.DataFrame
+    calibration: pd.DataFrame
     by_subgroup: pd.DataFrame
     search: pd.DataFrame
 
@@ -61,6 +62,7 @@ def tables_of(config: ConfigDict, groups: Groups, tried: pd.DataFrame, study: ep
         frequencies=frequencies,
         by_class=class_tables.by_class(groups),
         operating_points=class_tables.operating_points(groups, study),
+        calibration=class_tables.calibration_errors(groups),
         by_subgroup=class_tables.by_subgroup(config, groups),
         search=tried,
     )

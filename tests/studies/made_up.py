@@ -12,8 +12,12 @@ CLASSES = ('acne', 'eczema', 'rare')
 COUNTS = {'test': (40, 30, 8), 'all': (15, 45, 12)}
 
 
-def finish(run, study: epath.Path, strength: float = 1.0) -> None:
-    """Writes what a run of this kind leaves; its scores tell classes apart by `strength`."""
+def finish(run, study: epath.Path, strength: float = 1.0, drawn=None) -> None:
+    """Writes what a run of this kind leaves; its scores tell classes apart by `strength`.
+
+    `drawn` makes its predictions: `predictions`, the default, or `multilabel`.
+    """
+    drawn = drawn or predictions
     folder = run.folder(study)
     folder.mkdir(parents=True)
     config = json.loads(json.dumps(run.check(study).config.to_dict()))
@@ -31,16 +35,16 @@ def finish(run, study: epath.Path, strength: float = 1.0) -> None:
         ]
         (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
     elif role == design.EMBEDDING:
-        table = predictions(run, 'test', strength)
+        table = drawn(run, 'test', strength)
         features = np.random.default_rng(0).normal(size=(len(table), 8))
         table = table[['label']].join(pd.DataFrame(features).add_prefix('feature_'))
         table.to_parquet(str(folder / 'embeddings.parquet'))
     else:
         split = 'all' if role == design.ELSEWHERE_ROLE else 'test'
-        predictions(run, split, strength).to_csv(str(folder / 'predictions.csv'), index=False)
+        drawn(run, split, strength).to_csv(str(folder / 'predictions.csv'), index=False)
         result |= {
             'task/classes': list(CLASSES),
-            'task/multilabel': False,
+            'task/multilabel': drawn is multilabel,
             'task/negative': '',
             'val/auc_macro_all': strength / 10,
             f'{split}/sensitivity_at_val_threshold/acne': 0.8,
@@ -65,4 +69,23 @@ def predictions(run, split: str, strength: float) -> pd.DataFrame:
     })  # fmt: skip
     table[list(CLASSES)] = scores
     table['sex'] = np.where(np.arange(len(labels)) // 2 % 2, 'f', 'm')
+    return table
+
+
+def multilabel(run, split: str, strength: float) -> pd.DataFrame:
+    """Any number of the classes a case, every tenth case in doubt about the first class."""
+    table = predictions(run, split, strength)
+    present = np.random.default_rng(len(split)).random((len(table), 3)) < (0.3, 0.4, 0.05)
+    seed = [run.facts['seed'], len(split)]
+    noise = np.random.default_rng(seed).normal(size=present.shape)
+    table[list(CLASSES)] = 1 / (1 + np.exp(-noise - strength * (2 * present - 1)))
+    doubt = np.arange(len(table)) % 10 == 0
+    table['label'] = [
+        '|'.join(
+            name + ('?' if name == CLASSES[0] and unsure else '')
+            for name, has in zip(CLASSES, row)
+            if has or (name == CLASSES[0] and unsure)
+        )
+        for row, unsure in zip(present, doubt)
+    ]
     return table

@@ -118,6 +118,24 @@ def test_operating_points_are_those_that_the_runs_chose(study, known):
     assert (row['class'], row['value'], row['low'], row['high']) == ('acne', 0.8, 0.7, 0.9)
 
 
+def ece(table):
+    """Guo et al. 2017, equation 3, with 15 bins, case by case."""
+    scores = table[list(made_up.CLASSES)]
+    bins = {}
+    for (_, row), label in zip(scores.iterrows(), table['label']):
+        number = int(np.ceil(row.max() * 15))
+        bins.setdefault(number, []).append((row.max(), float(row.idxmax() == label)))
+    gaps = [abs(sum(c - r for c, r in cases)) for cases in bins.values()]
+    return sum(gaps) / len(table)
+
+
+def test_calibration_is_the_mean_over_seeds(study, known):
+    errors = [ece(read(study[3], 'micle', seed)) for seed in (0, 1, 2)]
+    row = known.calibration.query('method == "micle" and split == "test"').iloc[0]
+    assert row['value'] == pytest.approx(np.mean(errors))
+    assert row['sd'] == pytest.approx(np.std(errors, ddof=1)) and row['class'] == ''
+
+
 def test_subgroups(study, known):
     folder = study[3]
     runs = [read(folder, 'micle', seed).query('sex == "f"') for seed in (0, 1, 2)]
@@ -126,6 +144,36 @@ def test_subgroups(study, known):
         'method == "micle" and split == "test" and group == "f" and metric == "top1"'
     ).iloc[0]
     assert row['value'] == pytest.approx(np.mean(right)) and row['n'] == len(runs[0])
+
+
+def test_several_labels_a_case(tmp_path):
+    """Cases in doubt about a class have no say in it; the report has no confusion matrix."""
+    settings = {
+        'seeds': (0, 1), 'only': ('random', 'simclr'), 'baseline': 'random', 'comparisons': (),
+        'every.dataset.manifest': '/data/here.csv',
+    }  # fmt: skip
+    config, runs = load('chexpert', '', **settings), runs_of('chexpert', '', **settings)
+    folder = epath.Path(tmp_path)
+    for run in runs:
+        made_up.finish(run, folder, 1.5, drawn=made_up.multilabel)
+    report.write(config, runs, folder, ['--workdir=S'])
+    result = json.loads((folder / 'result.json').read_text())
+    aucs, errors = [], []
+    for seed in (0, 1):
+        table = read(folder, 'simclr', seed)
+        labels = table['label'].fillna('')
+        certain = ~labels.str.contains('acne?', regex=False)
+        has = labels.str.contains('acne')[certain].to_numpy(float)
+        scores = table['acne'][certain].to_numpy()
+        bins = np.ceil(scores * 15)
+        gaps = [abs((scores - has)[bins == number].sum()) for number in set(bins)]
+        errors.append(sum(gaps) / len(has))
+        eczema = roc_auc_score(labels.str.contains('eczema'), table['eczema'])
+        aucs.append((roc_auc_score(has, scores) + eczema) / 2)  # rare has too few
+    assert result['simclr/test/auc_macro'] == pytest.approx(np.mean(aucs))
+    assert result['simclr/test/calibration_error/acne'] == pytest.approx(np.mean(errors))
+    assert 'simclr-random/test/auc_macro/p_holm' in result
+    assert not (folder / 'figures' / 'confusion_test.png').exists()
 
 
 def test_several_finetunings_of_one_pretraining_are_no_replicates(tmp_path):
