@@ -20,7 +20,7 @@ from big_ssl.report.style import GREY, SMALL, WIDTH, Look, looks
 
 COMPONENTS = ('first principal component', 'second principal component')
 _Line = tuple[Float[np.ndarray, ' p'], Float[np.ndarray, ' p']]
-_UNKNOWN = Look(GREY, '', '.')
+_UNKNOWN, _RARER = Look(GREY, '', '.'), Look('#444444', '', 'h')
 _TINY = 8  # points of figures within a panel
 
 
@@ -113,14 +113,23 @@ def learning_curves(points: pd.DataFrame) -> Figure:
 
 
 @style.drawing
-def embeddings(points: pd.DataFrame, components: tuple[str, str] = COMPONENTS) -> Figure:
+def embeddings(
+    points: pd.DataFrame, components: tuple[str, str] = COMPONENTS, most: int = 14
+) -> Figure:
     """Two-dimensional maps side by side, a panel for each method, a colour and marker a class.
 
     Args:
       points: method, x, y, class (missing: no label, drawn in grey below the others).
       components: what x and y are.
+      most: so many classes are told apart, the most frequent ones.
     """
     methods, classes = list(looks(points['method'])), looks(points['class'])
+    frequent = points['class'].value_counts().index[:most]
+    rarer = f'{len(classes) - most} rarer classes'
+    if len(classes) > most:
+        named = points['class'].isin(frequent) | points['class'].isna()
+        points = points.assign(**{'class': points['class'].astype(object).where(named, rarer)})
+        classes = looks(points['class'][points['class'] != rarer]) | {rarer: _RARER}
     columns = min(2, len(methods))
     figure, grid = elements.panels(
         len(methods), columns, WIDTH / columns, 2.6 if columns > 1 else 4.5

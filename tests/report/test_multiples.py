@@ -162,6 +162,17 @@ def test_embeddings_share_their_classes(figures):
     assert drawn[0].get_ylabel() == 'UMAP 2' and drawn[2].get_xlabel() == 'UMAP 1'
 
 
+def test_embeddings_tell_the_frequent_classes_apart(figures):
+    names = np.repeat([f'class {i}' for i in range(20)], range(1, 21))
+    points = pd.DataFrame({'method': 'a', 'x': range(len(names)), 'y': 0.0, 'class': names})
+    figure = multiples.embeddings(points, most=3)
+    shown = written(figure.legends[0].texts)
+    assert shown == ['class 17', 'class 18', 'class 19', '17 rarer classes']
+    _, *frequent, rarer = figure.axes[0].collections
+    assert [len(dots.get_offsets()) for dots in frequent] == [18, 19, 20]
+    assert len(rarer.get_offsets()) == len(names) - 18 - 19 - 20
+
+
 def draw_all(methods, classes):
     yield multiples.roc(curves_of(classes, methods))
     bins = pd.DataFrame(
