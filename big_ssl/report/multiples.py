@@ -114,7 +114,7 @@ def learning_curves(points: pd.DataFrame) -> Figure:
 
 @style.drawing
 def embeddings(
-    points: pd.DataFrame, components: tuple[str, str] = COMPONENTS, most: int = 14
+    points: pd.DataFrame, components: tuple[str, str] = COMPONENTS, most: int = 27
 ) -> Figure:
     """Two-dimensional maps side by side, a panel for each method, a colour and marker a class.
 

@@ -164,34 +164,6 @@ def reliability(
 
 
 @style.drawing
-def embedding(
-    points: Float[np.ndarray, 'n 2'], labels: Int[np.ndarray, ' n'], classes: Sequence[str]
-) -> Figure:
-    """Map of the first two principal components; label -1 (no label) is drawn in grey below."""
-    figure = Figure(figsize=(7.6, max(4.8, 0.2 * len(classes) + 0.6)))
-    axes = figure.subplots()
-    size = float(np.clip(20_000 / max(1, len(points)), 5, 30))
-    for label in range(-1, len(classes)):
-        chosen = labels == label
-        if chosen.any():
-            axes.scatter(
-                points[chosen, 0],
-                points[chosen, 1],
-                s=size,
-                color=look(label).colour if label >= 0 else GREY,
-                marker=look(label).marker if label >= 0 else '.',
-                alpha=0.75 if label >= 0 else 0.35,
-                linewidths=0,
-                label=_short(classes[label]) if label >= 0 else 'no label',
-            )
-    axes.set(xlabel='first principal component', ylabel='second principal component')
-    axes.set_aspect('equal', adjustable='datalim')
-    scale = math.sqrt(30 / size)
-    figure.legend(loc='outside right upper', alignment='left', fontsize=9, markerscale=scale)
-    return figure
-
-
-@style.drawing
 def intervals(rows: Sequence[tuple[str, float, float, float]], label: str) -> Figure:
     """Dots with whiskers from (name, value, low, high), first row on top, numbers at the right.
 

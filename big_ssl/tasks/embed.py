@@ -1,7 +1,6 @@
 """A trained encoder's features of images, as CSV and Parquet: one row an image."""
 
 import jax
-import numpy as np
 import pandas as pd
 from etils import epath
 from ml_collections import ConfigDict
@@ -38,7 +37,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         'embedded/images': len(rows),
         'embedded/features': features.shape[1],
     }
-    labels = np.where(manifest.label[rows] == '', pages.NO_LABEL, manifest.label[rows])
-    points = embedding_map.pca(features)
-    page.page('Embeddings', pages.embedded(seen, points, labels), workdir / REPORT)
+    points = pd.DataFrame(embedding_map.pca(features), columns=['x', 'y'])
+    labels = manifest.label[rows]
+    points['class'] = pd.Series(labels, dtype=object).where(labels != '', None)
+    page.page('Embeddings', pages.embedded(seen, points), workdir / REPORT)
     outputs.write_result(workdir, seen)

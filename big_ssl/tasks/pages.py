@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+import pandas as pd
 from sklearn.metrics import confusion_matrix, roc_curve
 
 from big_ssl.data.labels import Task
 from big_ssl.evaluation import calibration
 from big_ssl.evaluation.class_frequencies import MIN_POSITIVES
 from big_ssl.evaluation.intervals import MIN_CLUSTERS
-from big_ssl.report import pictures
+from big_ssl.report import multiples, pictures
 from big_ssl.report.page import Picture, Section, Table
 from big_ssl.tasks.scores import Scores
 
@@ -38,7 +38,6 @@ BY_CLASS = {
     'sensitivity_at_val_threshold': 'sensitivity',
     'specificity_at_val_threshold': 'specificity',
 }
-NO_LABEL = 'no label'
 HEADLINES_OF_GROUPS = ('top1', 'balanced_accuracy', 'auc_macro')
 INTERVAL_RULE = (
     "Intervals are 95%: Wilson's score interval with the variance of a bootstrap over patients "
@@ -101,20 +100,17 @@ def predicted(seen: Mapping[str, Any], counts: Mapping[str, int]) -> list[Sectio
     ]
 
 
-def embedded(
-    seen: Mapping[str, Any], points: Float[np.ndarray, 'n 2'], labels: Shaped[np.ndarray, ' n']
-) -> list[Section]:
-    """Sections on features; `points` is their map, `labels` are the names that colour it."""
-    names = sorted(set(labels.tolist()) - {NO_LABEL})
-    number = {NO_LABEL: -1} | {name: i for i, name in enumerate(names)}
-    codes = np.array([number[name] for name in labels])
+def embedded(seen: Mapping[str, Any], points: pd.DataFrame) -> list[Section]:
+    """Sections on features; `points` is their map: x, y and class (missing: no label)."""
     return [
         _training_data(seen),
         Section(
             'Embeddings',
             f'{seen["embedded/features"]} features of each of {seen["embedded/images"]} images, in '
             'embeddings.csv and embeddings.parquet.',
-            pictures=[Picture('Principal components', pictures.embedding(points, codes, names))],
+            pictures=[
+                Picture('Principal components', multiples.embeddings(points.assign(method='')))
+            ],
         ),
     ]
 

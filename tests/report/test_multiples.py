@@ -173,6 +173,16 @@ def test_embeddings_tell_the_frequent_classes_apart(figures):
     assert len(rarer.get_offsets()) == len(names) - 18 - 19 - 20
 
 
+def test_embeddings_have_27_looks(figures):
+    names = [f'class number {i}' for i in range(27)]
+    random = np.random.default_rng(0)
+    points = pd.DataFrame(random.normal(size=(27, 2)), columns=['x', 'y'])
+    figure = multiples.embeddings(points.assign(method='', **{'class': names}))
+    _, *groups = figure.axes[0].collections
+    looks = {(tuple(g.get_facecolor()[0]), g.get_paths()[0].vertices.tobytes()) for g in groups}
+    assert len(looks) == 27 and written(figure.legends[0].texts) == names
+
+
 def draw_all(methods, classes):
     yield multiples.roc(curves_of(classes, methods))
     bins = pd.DataFrame(

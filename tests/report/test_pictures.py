@@ -3,7 +3,7 @@ import pytest
 import sklearn.metrics
 
 from big_ssl.report import pictures
-from tests.report.drawn import assert_texts_apart, labels_of, pixels, texts_of
+from tests.report.drawn import assert_texts_apart, labels_of, pixels
 
 pytestmark = pytest.mark.filterwarnings('error')
 
@@ -112,20 +112,6 @@ def test_reliability_skips_empty_bins(figures):
     np.testing.assert_array_equal(top.lines[1].get_xydata(), [[0.3, 0.5], [0.8, 0.7]])
     bars = [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in bottom.patches]
     assert bars == [(0, 0.25, 0), (0.25, 0.25, 5), (0.5, 0.25, 0), (0.75, 0.25, 9)]
-
-
-def test_embedding_tells_27_classes_apart(figures):
-    random = np.random.default_rng(0)
-    points, labels = random.normal(size=(900, 2)), np.arange(900) % 28 - 1
-    figure = pictures.embedding(points, labels, [f'class number {i}' for i in range(27)])
-    groups = figure.axes[0].collections
-    assert len(groups) == 28
-    looks = {(tuple(g.get_facecolor()[0]), g.get_paths()[0].vertices.tobytes()) for g in groups}
-    assert len(looks) == 28
-    np.testing.assert_array_equal(groups[3].get_offsets(), points[labels == 2])
-    assert figure.legends[0].texts[0].get_text() == 'no label'
-    assert figure.axes[0].get_aspect() == 1
-    assert_texts_apart(figure, texts_of(figure))
 
 
 def test_intervals_are_where_they_should_be(figures):
