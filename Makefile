@@ -9,7 +9,7 @@ demo: $(VENV)/.installed  ## pre-train, fine-tune and evaluate on embedded synth
 	$(BIN)/python -m big_ssl.demo --workdir=runs/demo
 
 test: $(VENV)/.installed  ## all tests, two files at a time
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -16,6 +16,13 @@ from tests import runs  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
+SLOWEST = ('test_chain', 'test_hosts', 'test_resume', 'test_execute')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes come first, so that none of them is left to one worker at the end."""
+    items.sort(key=lambda item: item.path.stem not in SLOWEST)
+
 
 @pytest.fixture(scope='session')
 def compile_cache(tmp_path_factory) -> str:
