@@ -19,7 +19,7 @@ from big_ssl.errors import InputError
 
 _HERE = Path(__file__).parent.parent.parent / 'configs'
 CONFIGS = Path('configs') if Path('configs').exists() else _HERE
-DEMO_STEPS = 40  # of each stage
+DEMO_STEPS, DEMO_PIXELS = 40, 48  # of each stage
 FILE = 'file'  # of a stage: the name of its config, and :VARIANT
 FINETUNE, ELSEWHERE, EMBED = 'finetune', 'elsewhere', 'embed'
 
@@ -187,6 +187,7 @@ def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
         config.title += ' (SYNTHETIC data)' if config.title else ''
         config.seeds = config.seeds[:2]
         config.every.dataset.name = 'phantom'
+        config.every.image_size = DEMO_PIXELS
         for name in stages(config):
             part = config[name]
             if name == ELSEWHERE:
