@@ -194,6 +194,7 @@ def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
                 part.dataset.name, part.splits.evaluate = 'phantom_elsewhere', 'test'
             if part.task in ('contrastive', 'supervised'):
                 part.total_steps = DEMO_STEPS
+                part.monitor_every_percent = part.checkpoint_every_percent = 50.0
     elif variant:
         raise InputError(f'config: unknown variant {variant!r}; the only one is :demo')
     return config.lock()
