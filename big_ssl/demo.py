@@ -7,6 +7,8 @@ from pathlib import Path
 
 from absl import app, flags
 
+from big_ssl.files import PAIRS, REPORT, RESULT
+
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'Folder of the three runs.')
 
 FEW_LABELS = '--config.label_fraction=0.1'
@@ -23,13 +25,13 @@ def main(argv: list[str]) -> None:
     _run('the same labels without pre-training', 'derm_finetune', scratch, FEW_LABELS)
     print('\nAll data are SYNTHETIC (the embedded phantom set). With 10% of the labels:\n')
     print(f'{"":24}{"with MICLe":>26}{"random initialisation":>26}')
-    with_micle, without = (json.loads((run / 'result.json').read_text()) for run in
+    with_micle, without = (json.loads((run / RESULT).read_text()) for run in
                            (finetuned, scratch))  # fmt: skip
     for name in SHOWN:
         print(f'{name:24}{_value(with_micle, name):>26}{_value(without, name):>26}')
     print('\nResults and pictures:')
     for run in (micle, finetuned, scratch):
-        for name in ('result.json', 'report.html', 'pairs.png'):
+        for name in (RESULT, REPORT, PAIRS):
             if (run / name).exists():
                 print(f'  {run / name}')
 

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from big_ssl import command_line
 from big_ssl import config as config_lib
 from big_ssl.errors import Diverged, InputError
+from big_ssl.files import REPORT, RESULT
 
 log = logging.getLogger('big_ssl')
 EXAMPLE = 'python -m big_ssl.main --config=configs/derm_micle.py:demo --workdir=runs/micle'
@@ -61,8 +62,8 @@ def run(config: ConfigDict, workdir: str, given: frozenset[str] = frozenset()) -
 
         trained.take_over(config, given)
     folder = workdir_lib.claim(workdir, config.to_dict())
-    if (folder / workdir_lib.RESULT).exists():
-        log.info('already done: %s', folder / workdir_lib.RESULT)
+    if (folder / RESULT).exists():
+        log.info('already done: %s', folder / RESULT)
         return
     task = importlib.import_module(f'big_ssl.tasks.{config.task}')
     try:
@@ -70,7 +71,7 @@ def run(config: ConfigDict, workdir: str, given: frozenset[str] = frozenset()) -
     except Diverged as error:
         workdir_lib.record_divergence(folder, str(error))
         raise
-    log.info('done: %s and %s', folder / workdir_lib.RESULT, folder / 'report.html')
+    log.info('done: %s and %s', folder / RESULT, folder / REPORT)
 
 
 def main(argv: Sequence[str] = tuple(sys.argv)) -> int:

@@ -23,6 +23,7 @@ from etils import epath
 
 from big_ssl import command_line
 from big_ssl.errors import InputError
+from big_ssl.files import REPORT
 from big_ssl.studies import design, execute, settings
 from big_ssl.studies.run import Run
 
@@ -59,7 +60,7 @@ def run(argv: Sequence[str]) -> None:
     from big_ssl.studies import report  # imports matplotlib and scikit-learn
 
     report.write(config, runs, study, list(argv[1:]))
-    log.info('done: %s', study / 'report.html')
+    log.info('done: %s', study / REPORT)
 
 
 def main(argv: Sequence[str] = tuple(sys.argv)) -> int:

@@ -124,9 +124,9 @@ def embeddings(
       most: so many classes are told apart, the most frequent ones.
     """
     methods, classes = list(looks(points['method'])), looks(points['class'])
-    frequent = points['class'].value_counts().index[:most]
-    rarer = f'{len(classes) - most} rarer classes'
     if len(classes) > most:
+        rarer = f'{len(classes) - most} rarer classes'
+        frequent = points['class'].value_counts().index[:most]
         named = points['class'].isin(frequent) | points['class'].isna()
         points = points.assign(**{'class': points['class'].astype(object).where(named, rarer)})
         classes = looks(points['class'][points['class'] != rarer]) | {rarer: _RARER}

@@ -7,6 +7,7 @@ from big_ssl.report import comparisons
 from big_ssl.report import design as design_pictures
 from big_ssl.report.page import Picture, Section, Table
 from big_ssl.studies import cells, search, tables
+from big_ssl.studies.results import name_of
 from big_ssl.studies.tables import NAMES, Tables
 from big_ssl.tasks.pages import INTERVAL_RULE
 
@@ -209,7 +210,7 @@ def searched(known: Tables) -> Section | None:
         return None
     drawn, picked, flags = [], [], []
     for group, trials in cells.parts(known.search, search.GROUP):
-        name = search.name_of(*group)
+        name = name_of(*group)
         shown = trials[trials['diverged'] | trials['value'].notna()]
         label = f'macro AUC on validation, {name}'
         picture = design_pictures.search(shown, label)

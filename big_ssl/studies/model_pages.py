@@ -14,7 +14,7 @@ from big_ssl.files import PAIRS
 from big_ssl.report import multiples, pictures
 from big_ssl.report.page import Picture, Section, Table
 from big_ssl.studies import cells, class_tables, design
-from big_ssl.studies.results import Group
+from big_ssl.studies.results import Group, name_of
 from big_ssl.studies.run import Run
 from big_ssl.studies.tables import NAMES, Tables
 from big_ssl.tasks.pages import FINETUNING_CURVES, PRETRAINING_CURVES
@@ -107,7 +107,7 @@ def embeddings(config: ConfigDict, done: Sequence[Run], study: epath.Path) -> Se
         table = pd.read_parquet(run.folder(study) / 'embeddings.parquet')
         columns = [name for name in table if str(name).startswith('feature_')]
         x, y = MAPS[config.embedding_map][0](table[columns].to_numpy()).T
-        name = ' '.join(filter(None, [run.facts['method'], run.facts['network']]))
+        name = name_of(run.facts['method'], run.facts['network'])
         label = table['label'].where(table['label'] != '', None)
         parts.append(pd.DataFrame({'method': name, 'x': x, 'y': y, 'class': label}))
     if not parts:
@@ -159,7 +159,7 @@ def _course(run: Run, study: epath.Path) -> list[dict[str, Any]]:
     return [
         {
             'metric': f'{labels[key]}, {record["split"]}',
-            'method': ' '.join(filter(None, [what, run.facts['network']])),
+            'method': name_of(what, run.facts['network']),
             'run': run.name,
             'step': record['step'],
             'value': record[key],

@@ -53,8 +53,8 @@ def figures(config: ConfigDict, states: Mapping[str, str], known: tables.Tables)
         'study/done': sum(state == DONE for state in states.values()),
     }
     for row in _rows(known.summaries):
-        share = f'@{row["fraction"]:g}' if row['fraction'] < 1 else ''
-        place = f'{row["method"]}{share}/{row["split"]}/{row["metric"]}'
+        name = results.name_of(row['method'], '', row['fraction'])  # holds the network already
+        place = f'{name}/{row["split"]}/{row["metric"]}'
         found[place] = row['value']
         for name in ('low', 'high', 'sd_pretraining', 'sd_finetuning', 'pretrainings', 'runs'):
             if not pd.isna(row[name]):
@@ -75,7 +75,7 @@ def figures(config: ConfigDict, states: Mapping[str, str], known: tables.Tables)
         place = f'{row["method"]}/{row["split"]}/{name}'
         found |= {place: row['value'], f'{place}/sd_pretraining': row['sd']}
     for row in _rows(known.search):
-        name = search.name_of(*(row[key] for key in search.GROUP))
+        name = results.name_of(*(row[key] for key in search.GROUP))
         place = f'search/{name}/lr{row["learning_rate"]:g}/wd{row["weight_decay"]:g}'
         found[place] = None if pd.isna(row['value']) else row['value']
         if row['picked']:

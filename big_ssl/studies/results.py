@@ -59,7 +59,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        return ' '.join(filter(None, [self.method, self.network]))
+        return name_of(self.method, self.network)
 
     @property
     def scores(self) -> Float[np.ndarray, 'r n k']:
@@ -69,6 +69,12 @@ class Group:
     def pretraining(self) -> Int[np.ndarray, ' r']:
         """Which pre-training each began with: all that a seed made is one."""
         return np.array([model.run.facts['seed'] for model in self.models])
+
+
+def name_of(method: str, network: str, fraction: float = 1.0) -> str:
+    """METHOD[ NETWORK][@FRACTION], as the report and `result.json` call a group."""
+    share = f'@{fraction:g}' if fraction < 1 else ''
+    return ' '.join(filter(None, [method, network])) + share
 
 
 def read_result(run: Run, study: epath.Path) -> dict[str, Any]:
@@ -89,9 +95,7 @@ def read_judged(
         if states[run.name] != DONE or 'method' not in run.facts or 'fraction' not in run.facts:
             continue
         elsewhere = run.facts['role'] == design.ELSEWHERE_ROLE
-        if not (elsewhere or wanted):
-            continue
-        for judged in _of_run(run, study, [] if elsewhere else wanted):
+        for judged in _of_run(run, study, None if elsewhere else wanted):
             key = (run.facts['method'], run.facts['network'], run.facts['fraction'])
             found.setdefault(judged.split, {}).setdefault(key, []).append(judged)
     order = [*dict.fromkeys(wanted), ELSEWHERE]
@@ -105,8 +109,8 @@ def read_judged(
     return groups
 
 
-def _of_run(run: Run, study: epath.Path, splits: list[str]) -> list[Judged]:
-    """One for each of the splits; one of everything where none is named."""
+def _of_run(run: Run, study: epath.Path, splits: list[str] | None) -> list[Judged]:
+    """One for each of the splits; `None`: one of everything, another clinic's table."""
     result = read_result(run, study)
     task = Task(
         tuple(result['task/classes']), bool(result['task/multilabel']), result['task/negative']
@@ -114,8 +118,10 @@ def _of_run(run: Run, study: epath.Path, splits: list[str]) -> list[Judged]:
     path = run.folder(study) / 'predictions.csv'
     ids = dict.fromkeys(('split', 'case_id', 'patient_id', 'label'), str)
     table = pd.read_csv(path, dtype=ids, keep_default_na=False, low_memory=False)
-    parts = [(name, table[table['split'] == name]) for name in dict.fromkeys(splits)]
-    parts = parts or [(ELSEWHERE, table)]
+    if splits is None:
+        parts = [(ELSEWHERE, table)]
+    else:
+        parts = [(name, table[table['split'] == name]) for name in dict.fromkeys(splits)]
     return [_judged(run, name, task, part, path) for name, part in parts if len(part)]
 
 

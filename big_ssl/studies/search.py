@@ -55,11 +55,5 @@ def without_unpicked(runs: Sequence[Run], tried: pd.DataFrame) -> list[Run]:
     ]
 
 
-def name_of(method: str, network: str, fraction: float) -> str:
-    """METHOD[ NETWORK][@FRACTION]."""
-    share = f'@{fraction:g}' if fraction < 1 else ''
-    return ' '.join(filter(None, [method, network])) + share
-
-
 def _on_validation(run: Run, study: epath.Path) -> float:
     return float(read_result(run, study).get('val/auc_macro_all', np.nan))

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.data import source
+from big_ssl.files import RESULT
 from big_ssl.tasks import frozen, judge, provenance, trained
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
@@ -53,7 +54,7 @@ def _trained(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: S
 
 def _thresholds(workdir: str) -> dict[str, float]:
     """The operating points that the training run chose on its validation split."""
-    result = epath.Path(workdir) / workdir_lib.RESULT
+    result = epath.Path(workdir) / RESULT
     known = json.loads(result.read_text()) if result.exists() else {}
     thresholds = {
         name.removeprefix(judge.THRESHOLD): value

@@ -12,7 +12,7 @@ from etils import epath
 import big_ssl
 from big_ssl.data.labels import Task
 from big_ssl.data.manifest import Manifest
-from big_ssl.files import PAIRS, REPORT
+from big_ssl.files import PAIRS, REPORT, RESULT
 from big_ssl.report import page
 from big_ssl.tasks import pages
 from big_ssl.tasks.scores import Scores
@@ -96,7 +96,7 @@ def write_table(workdir: epath.Path, name: str, table: pd.DataFrame) -> None:
 def write_result(workdir: epath.Path, result: Mapping[str, Any]) -> None:
     """`result.json`, to be written last: where it is, the rest is too."""
     content = {'big_ssl/version': big_ssl.__version__, **result}
-    workdir_lib.write(workdir / workdir_lib.RESULT, json.dumps(content, indent=2))
+    workdir_lib.write(workdir / RESULT, json.dumps(content, indent=2))
 
 
 def _distinct(column: pd.Series) -> str:

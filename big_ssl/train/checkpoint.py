@@ -16,8 +16,8 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as managers
 
 from big_ssl.errors import InputError
+from big_ssl.files import CHECKPOINTS
 from big_ssl.train import mesh as mesh_lib
-from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.state import TrainState
 
 
@@ -29,7 +29,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: epath.Path, *, keep: int = 1, read_only: bool = False) -> None:
-        self.folder = (workdir / workdir_lib.CHECKPOINTS).resolve()
+        self.folder = (workdir / CHECKPOINTS).resolve()
         if read_only and not self.folder.exists():
             raise InputError(
                 f'{workdir}: no checkpoints there; is it the workdir of a big_ssl run?'

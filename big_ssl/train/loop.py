@@ -83,42 +83,62 @@ def fit(
       Preempted: asked to stop, and saved.
     """
     first = int(state.step)
-    progress = Progress(plan.total, first, what)
-    losses: list[jax.Array] = []
-    clock = _Clock(plan.images_per_step, first)
-    try:
+    with contextlib.closing(_Journal(plan, first, writer, what)) as journal:
         if first == 0:
             writer.write(0, 'val', monitor(state))
         for step, batch in zip(range(first + 1, plan.total + 1), batches(range(first, plan.total))):
             state, metrics = step_fn(state, batch)
-            losses.append(metrics['loss'])
             stop, due = should_stop(), plan.due(step)
-            if any(due) or stop or step == first + 1:
-                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                _check_losses(losses, step)
-                losses.clear()
+            journal.trained(step, metrics, due, stop)
             if due.monitor or due.save or stop:
                 _check_state(state)
-            if due.log:
-                values['images_per_second'] = clock.images_per_second(step)
-                writer.write(step, 'train', values)
-            if due.log or step == first + 1:
-                progress.update(step, values)
-            figures: Metrics = {}
-            if due.monitor:
-                with clock.stopped():
-                    figures = monitor(state)
-                progress.say(f'{what} step {step}: ' + _listed(figures))
-                writer.write(step, 'val', figures)
+            journal.show(step, due)
+            figures = journal.judged(step, monitor, state) if due.monitor else {}
             best = figures.get(score) if score else None
             if due.save or stop or best is not None:
                 checkpoints.save(state, about, best)
             if stop and step < plan.total:
                 raise Preempted(f'stopped at step {step} of {plan.total}, saved')
-    finally:
-        progress.close()
-        writer.close()
     return state
+
+
+class _Journal:
+    """What the steps leave to be read: it waits for their numbers only where they are needed."""
+
+    def __init__(self, plan: Plan, first: int, writer: MetricsWriter, what: str) -> None:
+        self._first, self._writer, self._what = first, writer, what
+        self._progress = Progress(plan.total, first, what)
+        self._clock = _Clock(plan.images_per_step, first)
+        self._losses: list[jax.Array] = []
+        self._values: Metrics = {}
+
+    def trained(self, step: int, metrics: Mapping[str, jax.Array], due: Due, stop: bool) -> None:
+        """Takes a step's numbers; raises Diverged if a loss since the last look is not finite."""
+        self._losses.append(metrics['loss'])
+        if any(due) or stop or step == self._first + 1:
+            self._values = {name: float(v) for name, v in jax.device_get(metrics).items()}
+            _check_losses(self._losses, step)
+            self._losses.clear()
+
+    def show(self, step: int, due: Due) -> None:
+        if due.log:
+            self._values['images_per_second'] = self._clock.images_per_second(step)
+            self._writer.write(step, 'train', self._values)
+        if due.log or step == self._first + 1:
+            self._progress.update(step, self._values)
+
+    def judged(
+        self, step: int, monitor: Callable[[TrainState], Metrics], state: TrainState
+    ) -> Metrics:
+        with self._clock.stopped():
+            figures = monitor(state)
+        self._progress.say(f'{self._what} step {step}: ' + _listed(figures))
+        self._writer.write(step, 'val', figures)
+        return figures
+
+    def close(self) -> None:
+        self._progress.close()
+        self._writer.close()
 
 
 class _Clock:

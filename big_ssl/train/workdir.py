@@ -8,9 +8,7 @@ from etils import epath
 
 from big_ssl import config as config_lib
 from big_ssl.errors import InputError
-from big_ssl.files import CHECKPOINTS, CONFIG, DIVERGED, METRICS, RESULT
-
-__all__ = ['CHECKPOINTS', 'CONFIG', 'DIVERGED', 'METRICS', 'RESULT']
+from big_ssl.files import CONFIG, DIVERGED
 
 
 def claim(workdir: str, config: dict[str, Any]) -> epath.Path:

@@ -13,6 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tqdm import tqdm
 
+from big_ssl.files import METRICS
 from big_ssl.train import workdir as workdir_lib
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class MetricsWriter:
         self._active = jax.process_index() == 0
         if not self._active:
             return
-        self._path = workdir / workdir_lib.METRICS
+        self._path = workdir / METRICS
         first = resumed_step + 1 if resumed_step else 0
         kept = [json.dumps(line) for line in read_metrics(workdir) if line['step'] < first]
         workdir_lib.write(self._path, ''.join(line + '\n' for line in kept))
@@ -61,7 +62,7 @@ class MetricsWriter:
 
 def read_metrics(workdir: epath.Path) -> list[dict]:
     """The lines of `metrics.jsonl`; one that was cut off by a kill is left out."""
-    path = workdir / workdir_lib.METRICS
+    path = workdir / METRICS
     if not path.exists():
         return []
     lines = []
