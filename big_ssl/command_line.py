@@ -12,9 +12,9 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from big_ssl import config as config_lib
-from big_ssl.errors import Diverged, InputError, Preempted
+from big_ssl.errors import Diverged, InputError, Preempted, RunsFailed
 
-DONE, WRONG_INPUT, DIVERGED, PREEMPTED = 0, 2, 3, 75
+DONE, FAILED, WRONG_INPUT, DIVERGED, PREEMPTED = 0, 1, 2, 3, 75
 HELP = frozenset({'--help', '-h', '--helpfull'})
 
 
@@ -84,6 +84,8 @@ def exit_code(action: Callable[[], None]) -> int:
         return _end(WRONG_INPUT, f'error: {error}')
     except Diverged as error:
         return _end(DIVERGED, f'error: training diverged: {error}')
+    except RunsFailed as error:
+        return _end(FAILED, f'error: {error}; run the same command again to retry')
     except Preempted as error:
         return _end(PREEMPTED, f'{error}; run the same command again to go on')
 

@@ -178,8 +178,11 @@ def settle(config: ConfigDict, overridden: Iterable[str] = ()) -> ConfigDict:
         config.dataset.name = 'manifest'
     _check_choices(config)
     _check_numbers(config)
+    _check_judged(config)
     if config.task == 'contrastive' and config.batch_size < 2:
         raise InputError('config: batch_size=1 leaves no example to be a negative; use 2 or more')
+    if config.label_smoothing and config.task == 'supervised' and config.labels.kind == 'multi':
+        raise InputError('config: label_smoothing is for labels.kind=single')
     return config
 
 
@@ -197,6 +200,17 @@ def _one_unit(config: ConfigDict, name: str, overridden: set[str]) -> None:
         raise InputError(f'config: {present[0]} must be positive, found {config[present[0]]}')
     if present == ['total_percent']:
         raise InputError('config: total_percent means nothing, use total_steps or total_epochs')
+
+
+def _check_judged(config: ConfigDict) -> None:
+    """What is judged, and in which groups."""
+    if not names(config.splits.evaluate):
+        raise InputError('config: splits.evaluate is empty; name a split, or all')
+    if not all(isinstance(column, str) and column for column in config.subgroups):
+        raise InputError(f'config: subgroups={config.subgroups} must be names of columns')
+    edges = config.subgroup_edges
+    if not all(type(edge) is int for edge in edges) or list(edges) != sorted(set(edges)):
+        raise InputError(f'config: subgroup_edges={edges} must be ascending whole numbers')
 
 
 def _check_choices(config: ConfigDict) -> None:
@@ -297,8 +311,8 @@ def steps(config: ConfigDict, name: str, *, epoch: int, total: int | None = None
 
 
 def names(joined: str) -> tuple[str, ...]:
-    """`'train+val'` → `('train', 'val')`."""
-    return tuple(part.strip() for part in joined.split('+') if part.strip())
+    """`'train+val'` → `('train', 'val')`, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in joined.split('+') if part.strip()))
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = '') -> list[str]:

@@ -9,5 +9,9 @@ class Diverged(Exception):
     """Training produced a loss that is not finite (exit 3); the last good checkpoint is kept."""
 
 
+class RunsFailed(Exception):
+    """Runs of a study crashed (exit 1); the others are done and collected."""
+
+
 class Preempted(Exception):
     """The process was asked to stop and has saved (exit 75); run the same command again."""

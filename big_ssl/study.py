@@ -8,7 +8,8 @@ when the same command is run again.
   --level=N    with --list: only those that need N runs before them (for one Slurm array a level)
   --collect    writes the report from what is done, and runs nothing
 
-Exit codes: 0 done; 2 the input is wrong; 75 stopped after saving, run the same command again.
+Exit codes: 0 done; 1 a run crashed, the report holds the others; 2 the input is wrong; 75 stopped
+after saving, run the same command again.
 """
 
 import contextlib
@@ -22,9 +23,9 @@ from absl import flags
 from etils import epath
 
 from big_ssl import command_line
-from big_ssl.errors import InputError
+from big_ssl.errors import InputError, RunsFailed
 from big_ssl.files import REPORT
-from big_ssl.studies import design, execute, settings
+from big_ssl.studies import checks, design, execute, settings
 from big_ssl.studies.run import Run
 
 log = logging.getLogger('big_ssl')
@@ -36,6 +37,7 @@ def run(argv: Sequence[str]) -> None:
 
     Raises:
       InputError, Preempted: as `big_ssl.main`.
+      RunsFailed: a run crashed.
     """
     config, given, values = command_line.read(argv, _define, example=EXAMPLE)
     if not values.workdir:
@@ -45,6 +47,8 @@ def run(argv: Sequence[str]) -> None:
     runs = design.runs_of(config, given)
     for each in runs:
         each.check(study)
+    if values.level is not None and not values['list'].value:
+        raise InputError('--level=N is for --list')
     if values['list'].value:
         chosen = [each for each in runs if values.level in (None, _level(each, runs))]
         with contextlib.suppress(BrokenPipeError):  # of `| head`
@@ -55,12 +59,16 @@ def run(argv: Sequence[str]) -> None:
         study.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f'{study}: cannot be used as a folder: {error}') from None
+    failed = 0
     if not values['collect'].value:
-        execute.execute(runs, study)
+        checks.check_tables(runs)
+        failed = execute.execute(runs, study)
     from big_ssl.studies import report  # imports matplotlib and scikit-learn
 
     report.write(config, runs, study, list(argv[1:]))
     log.info('done: %s', study / REPORT)
+    if failed:
+        raise RunsFailed(f'{failed} of {len(runs)} runs failed; their output is in {study}/logs')
 
 
 def main(argv: Sequence[str] = tuple(sys.argv)) -> int:

@@ -316,6 +316,26 @@ def test_bounds(key, values):
         assert message.startswith(f'config: {key.replace("__", ".")}=') and '\n' not in message
 
 
+@pytest.mark.parametrize(
+    ('key', 'values'),
+    [
+        ('splits__evaluate', ['', '+']),
+        ('subgroups', [(1,), ('',)]),
+        ('subgroup_edges', [(60, 20), (20, 20), ('a',), (0.5, 1.5), (True,)]),
+    ],
+)
+def test_what_is_judged(key, values):
+    for value in values:
+        with pytest.raises(InputError, match=f'config: {key.replace("__", ".")}'):
+            settle(with_values(**{key: value}))
+
+
+def test_smoothing_is_of_one_label():
+    several = {'task': 'supervised', 'labels__kind': 'multi', 'label_smoothing': 0.1}
+    with pytest.raises(InputError, match='label_smoothing is for labels.kind=single'):
+        settle(with_values(**several))
+
+
 def test_limits_are_allowed():
     settle(with_values(label_fraction=1.0, crop__area=(1.0, 1.0), crop__aspect=(2.0, 3.0), seed=0))
 
@@ -332,6 +352,7 @@ def test_names():
     assert names('train+val') == ('train', 'val')
     assert names(' train + val ') == ('train', 'val')
     assert names('') == names('+') == ()
+    assert names('test+val+test') == ('test', 'val')
 
 
 def test_keys():

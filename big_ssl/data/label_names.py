@@ -1,15 +1,18 @@
 """From the label names of a data set to those of a task.
 
 A map is a CSV with the columns `label` and `class`; an empty class means that such a label is none
-of the task's classes. Names of labels are compared without regard to case. Lines that begin with
-`#` say who made it.
+of the task's classes. Names are compared without regard to case. Lines that begin with `#` say who
+made it.
 """
 
 import collections
 import csv
 import dataclasses
+import functools
+import io
 import logging
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from etils import epath
@@ -32,7 +35,7 @@ class Names:
       classes: of the task, in the order of the scores; none: whatever the labels are.
       other: the class of every label that is none of them; 'ignore': such a label is left out;
         '': it is an error.
-      meaning: label, case-folded, to class; '' is none of the classes.
+      meaning: label, as `_folded`, to class; '' is none of the classes.
       negative: of a multi-label task, the label that means none of the classes.
       multilabel: labels are joined by '|', and 'LABEL?' is an uncertain one.
     """
@@ -43,6 +46,12 @@ class Names:
     negative: str
     multilabel: bool
 
+    @functools.cached_property
+    def spelt(self) -> dict[str, str]:
+        """The task's names by their `_folded` ones."""
+        known = (*self.classes, *([self.negative] if self.multilabel else []))
+        return {_folded(name): name for name in known}
+
 
 def names_of(labels: ConfigDict, classes: tuple[str, ...] = ()) -> Names:
     """The names that `config.labels` gives.
@@ -52,11 +61,12 @@ def names_of(labels: ConfigDict, classes: tuple[str, ...] = ()) -> Names:
       classes: of a trained task; then `labels.classes` must be empty or the same.
 
     Raises:
-      InputError: the map cannot be read, `other` is none of a trained task's classes, or there is
-        an `other` without classes.
+      InputError: the map cannot be read, `other` is none of a trained task's classes, there is an
+        `other` without classes, or two classes have one name.
     """
     meaning = _read_map(labels.map) if labels.map else {}
     chosen = tuple(labels.classes) or tuple(dict.fromkeys(filter(None, meaning.values())))
+    _check_classes(chosen)
     if chosen and labels.other not in ('', IGNORE, *chosen):
         chosen = (*chosen, labels.other)
     if classes:
@@ -84,7 +94,7 @@ def rename(manifest: Manifest, names: Names) -> Manifest:
     Raises:
       InputError: a label is none of the classes and `other` is empty.
     """
-    if not names.classes:
+    if not names.classes and not names.meaning:
         return manifest
     outside: collections.Counter[str] = collections.Counter()
     labels = manifest.label.copy()
@@ -98,7 +108,12 @@ def rename(manifest: Manifest, names: Names) -> Manifest:
     return dataclasses.replace(manifest, label=labels, label_in_table=manifest.label)
 
 
-def _renamed(label: str, names: Names, outside: collections.Counter[str], where: str) -> str:
+def _renamed(
+    label: str,
+    names: Names,
+    outside: collections.Counter[str],
+    where: str,
+) -> str:
     if not names.multilabel:
         return _class_of(label, names, outside, where)
     kept: dict[str, str] = {}
@@ -110,11 +125,18 @@ def _renamed(label: str, names: Names, outside: collections.Counter[str], where:
     return SEPARATOR.join(name + mark for name, mark in kept.items()) or SEPARATOR
 
 
-def _class_of(label: str, names: Names, outside: collections.Counter[str], where: str) -> str:
-    if (known := names.meaning.get(label.casefold())) is not None:
+def _class_of(
+    label: str,
+    names: Names,
+    outside: collections.Counter[str],
+    where: str,
+) -> str:
+    if (known := names.meaning.get(_folded(label))) is not None:
         return known
-    if label in names.classes or (names.multilabel and label == names.negative):
+    if label in names.classes or not names.classes:
         return label
+    if known := names.spelt.get(_folded(label)):
+        return known
     if not names.other:
         raise InputError(
             f'{where}: label {label!r} is none of the classes ({", ".join(names.classes)}); '
@@ -124,23 +146,43 @@ def _class_of(label: str, names: Names, outside: collections.Counter[str], where
     return '' if names.other == IGNORE else names.other
 
 
+def _folded(name: str) -> str:
+    return unicodedata.normalize('NFC', name).casefold()
+
+
+def _check_classes(classes: Iterable[object]) -> None:
+    known: dict[str, str] = {}
+    for name in classes:
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f'config: labels.classes: {name!r} is no name; write it as "{name}"')
+        if other := known.get(_folded(name)):
+            raise InputError(f'config: classes {other!r} and {name!r} are one name')
+        known[_folded(name)] = name
+
+
 def _read_map(path: str) -> dict[str, str]:
     shipped = _SHIPPED / f'{path}.csv'
     file = epath.Path(shipped if shipped.exists() else path)
     try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        text = file.read_bytes().decode('utf-8-sig')
+        lines = (line for line in io.StringIO(text) if line.strip() and not line.startswith('#'))
+        found = csv.DictReader(lines, skipinitialspace=True)
+        rows, columns = list(found), set(found.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         available = ', '.join(sorted(path.stem for path in _SHIPPED.glob('*.csv')))
         raise InputError(
             f'config: labels.map={path} cannot be read ({error}); it is a CSV with the columns '
             f'label and class, or one of those shipped: {available}'
         ) from None
-    rows = csv.DictReader(line for line in lines if line.strip() and not line.startswith('#'))
-    if not {'label', 'class'} <= set(rows.fieldnames or ()):
+    if not {'label', 'class'} <= columns:
         raise InputError(f'{path}: the columns label and class must be there')
+    if not rows:
+        raise InputError(f'{path}: no row after the header')
     meaning: dict[str, str] = {}
     for row in rows:
-        label, target = (row['label'] or '').strip(), (row['class'] or '').strip()
-        if meaning.setdefault(label.casefold(), target) != target:
+        if row['class'] is None or not (row['label'] or '').strip():
+            raise InputError(f'{path}: row {row["label"]!r} needs a label, a comma and a class')
+        label, target = row['label'].strip(), row['class'].strip()
+        if meaning.setdefault(_folded(label), target) != target:
             raise InputError(f'{path}: label {label!r} is mapped twice')
     return meaning

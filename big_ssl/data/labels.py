@@ -59,10 +59,12 @@ def find_task(
       uncertain: one of `POLICIES`.
 
     Raises:
-      InputError: fewer classes than there is something to tell apart.
+      InputError: fewer classes than there is something to tell apart, two whose names differ in
+        case only, or labels of several classes in a single-label task.
     """
     multilabel = kind == 'multi'
     found = {name for row in rows for name, _ in _names(manifest.label[row], multilabel)}
+    _check_found(manifest, found - set(classes), multilabel)
     names = found - {negative} if multilabel else found
     least = 1 if multilabel else 2
     if len(names) < least:
@@ -75,6 +77,22 @@ def find_task(
         log.warning('%s: classes without a training label: %s', manifest.path, ', '.join(absent))
     own_class = multilabel and uncertain == 'own_class'
     return Task(classes or tuple(sorted(names)), multilabel, negative, own_class)
+
+
+def _check_found(manifest: Manifest, found: set[str], multilabel: bool) -> None:
+    spelt: dict[str, str] = {}
+    for name in sorted(found):
+        if (other := spelt.setdefault(name.casefold(), name)) != name:
+            raise InputError(
+                f'{manifest.path}: labels {other!r} and {name!r} differ in case only; name the '
+                'classes by --config.labels.classes'
+            )
+        if not multilabel and (SEPARATOR in name or name.endswith(UNCERTAIN)):
+            raise InputError(
+                f'{manifest.path}: label {name!r} is of several classes or uncertain, give '
+                '--config.labels.kind=multi; or say by --config.labels.map what it means, or name '
+                'all classes by --config.labels.classes'
+            )
 
 
 def labelled(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> Int[np.ndarray, ' m']:
@@ -132,7 +150,7 @@ def fraction(
     one patient a stratum and one with each class. For one seed a smaller share is a part of every
     larger one: patients are taken in one order, those that must be there first.
     """
-    if share >= 1:
+    if share >= 1 or not len(rows):
         return rows
     patient = codes(patient_names(manifest, rows))
     targets = encode(manifest, rows, task)

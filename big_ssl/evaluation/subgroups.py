@@ -11,6 +11,7 @@ from big_ssl.evaluation import class_frequencies, summary
 NOT_KNOWN = 'not known'
 EDGES = (20, 40, 60, 80)  # years
 FIGURES = ('top1', 'balanced_accuracy', 'auc_macro')
+_JOINED_BY = '|'
 _MAX_NUMBERS = 10  # a column of more distinct numbers is cut into bands
 _NUMBER_OR_BAND = re.compile(r'(<|>=)?(-?\d+(?:\.\d+)?)(?:-\d+)?')
 
@@ -22,10 +23,14 @@ def groups(
 
     A column whose known values are all numbers, more than ten different ones, is cut into bands at
     the ascending edges: '<20', '20-39', ..., '>=80'. A band is named by whole numbers, and 39.5
-    belongs to '20-39' (completed years). Not-a-number is then 'not known' too.
+    belongs to '20-39' (completed years). Not-a-number is then 'not known' too. Of values joined by
+    '|', in which the images of a case differ, the first number counts; words make a group ('f|m').
     """
     values = [str(value).strip() for value in column]
-    numbers = _numbers(values)
+    first = [value.partition(_JOINED_BY)[0].strip() for value in values]
+    numbers = _numbers([part for value in values for part in value.split(_JOINED_BY)])
+    if numbers is not None:
+        values, numbers = first, _numbers(first)
     if numbers is None or not edges or len(set(numbers[~np.isnan(numbers)])) <= _MAX_NUMBERS:
         return np.array([value or NOT_KNOWN for value in values])
     inner = [f'{low}-{high - 1}' for low, high in zip(edges, edges[1:])]

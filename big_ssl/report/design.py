@@ -44,7 +44,7 @@ def class_frequencies(counts: pd.DataFrame) -> Figure:
         keys.append(Patch(**form))
     elements.name_rows(axes, classes, range(len(classes)), 1.9)
     axes.set(xlabel='share of the cases', ylim=(len(classes) - 0.4, -0.6))
-    largest = max(counts['share'].max(), 1e-3)
+    largest = max(np.nan_to_num(counts['share'].max()), 1e-3)
     ticks = MaxNLocator(4).tick_values(0, largest)
     axes.set_xticks(ticks, [f'{100 * tick:.3g}%' for tick in ticks])
     axes.set_xlim(0, 1.55 * largest)  # room for what is written behind the bars
@@ -96,6 +96,8 @@ def search(
 
 
 def _share(value: float) -> str:
+    if np.isnan(value):
+        return 'not known'
     return '<0.1%' if 0 < value < 0.0005 else f'{value:.1%}'
 
 

@@ -1,6 +1,7 @@
 """One self-contained HTML file: text, commands, tables and pictures, no scripts, no network."""
 
 import base64
+import collections
 import dataclasses
 import html
 import math
@@ -74,6 +75,26 @@ def page(
       ValueError: a table's row is not as long as its header.
     """
     _replace(epath.Path(path), _document(title, sections, highlights).encode())
+
+
+def with_distinct_names(sections: Sequence[Section]) -> list[Section]:
+    """Of pictures whose files would have one name (in any case) the second one gets `-2`."""
+    taken: collections.Counter[str] = collections.Counter()
+
+    def renamed(picture: Picture) -> Picture:
+        first = [*picture.files(), ''][0].casefold()
+        taken[first] += 1
+        again = bool(first) and taken[first] > 1
+        return (
+            dataclasses.replace(picture, name=f'{picture.name}-{taken[first]}')
+            if again
+            else picture
+        )
+
+    return [
+        dataclasses.replace(each, pictures=[renamed(picture) for picture in each.pictures])
+        for each in sections
+    ]
 
 
 def save_figures(sections: Sequence[Section], folder: epath.PathLike) -> None:

@@ -1,5 +1,6 @@
 """Tidy tables on classes, groups of patients and another clinic."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -12,19 +13,26 @@ from sklearn.metrics import roc_curve
 from big_ssl.evaluation import calibration, class_frequencies, comparison, seeds, subgroups
 from big_ssl.studies import measure
 from big_ssl.studies.measure import Groups
-from big_ssl.studies.results import ELSEWHERE, Group, Judged, read_result
+from big_ssl.studies.results import Group, read_result
 
 
 def shift(config: ConfigDict, groups: Groups) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Macro AUC over the classes common to both, here and at another clinic; class frequencies.
 
-    Columns: method, split, value, low, high; class, split, share, count, common. Both are empty
-    where the study has no other clinic.
+    Columns: clinic (the split or table there), method, split, value, low, high; clinic, class,
+    split, share, count, common. Both are empty where the study has no other clinic.
     """
-    there = next((name for name in (config.shift, ELSEWHERE) if name in groups), '')
-    if not there or config.in_distribution not in groups:
-        return pd.DataFrame(), pd.DataFrame()
-    pair = (config.in_distribution, there)
+    here = config.in_distribution
+    shifted: list[dict] = []
+    frequencies: list[dict] = []
+    for there in [split for split in groups if here in groups and split != here]:
+        of_methods, of_classes = _shift(groups, (here, there))
+        shifted += of_methods
+        frequencies += of_classes
+    return pd.DataFrame(shifted), pd.DataFrame(frequencies)
+
+
+def _shift(groups: Groups, pair: tuple[str, str]) -> tuple[list[dict], list[dict]]:
     first = [groups[split][0].models[0] for split in pair]
     classes = first[0].task.classes
     targets = [model.targets for model in first]
@@ -34,16 +42,24 @@ def shift(config: ConfigDict, groups: Groups) -> tuple[pd.DataFrame, pd.DataFram
         metric = comparison.macro_auc(common)
         rows = [
             {
+                'clinic': pair[1],
                 'method': group.name,
                 'split': split,
                 **measure.row_of(measure.interval(group, metric)),
             }
             for split in pair
             for group in groups[split]
-            if group.fraction == 1.0
+            if group.whole
         ]
     frequencies = [
-        {'class': name, 'split': split, 'share': share, 'count': count, 'common': i in common}
+        {
+            'clinic': pair[1],
+            'class': name,
+            'split': split,
+            'share': share,
+            'count': count,
+            'common': i in common,
+        }
         for split, labels in zip(pair, targets)
         for i, (name, share, count) in enumerate(
             zip(
@@ -53,14 +69,14 @@ def shift(config: ConfigDict, groups: Groups) -> tuple[pd.DataFrame, pd.DataFram
             )
         )
     ]
-    return pd.DataFrame(rows), pd.DataFrame(frequencies)
+    return rows, frequencies
 
 
 def by_class(groups: Groups) -> pd.DataFrame:
-    """Columns: split, method, class, positives, value (AUC), low, high; all labels only."""
+    """Columns: split, method, class, positives, value (AUC), low, high; whole groups only."""
     rows = []
     for split, group in measure.each(groups):
-        if group.fraction < 1:
+        if not group.whole:
             continue
         first = group.models[0]
         for i, name in enumerate(first.task.classes):
@@ -76,18 +92,19 @@ def by_class(groups: Groups) -> pd.DataFrame:
                         **measure.row_of(found),
                     }
                 )
-    return pd.DataFrame(rows)
+    columns = ['split', 'method', 'class', 'positives', 'value', 'low', 'high']
+    return pd.DataFrame(rows, columns=columns)
 
 
 def operating_points(groups: Groups, study: epath.Path) -> pd.DataFrame:
     """Sensitivity and specificity at the threshold that a first seed's run chose on validation.
 
-    Columns: split, method, class, metric, value, low, high; all labels only.
+    Columns: split, method, class, metric, value, low, high; whole groups only.
     """
     rows = []
     for split, group in measure.each(groups):
         model = group.models[0]
-        result = read_result(model.run, study) if group.fraction == 1.0 else {}
+        result = read_result(model.run, study) if group.whole else {}
         place = model.table['split'].iloc[0]
         for metric, name in itertools.product(('sensitivity', 'specificity'), model.task.classes):
             key = f'{place}/{metric}_at_val_threshold/{name}'
@@ -99,35 +116,36 @@ def operating_points(groups: Groups, study: epath.Path) -> pd.DataFrame:
 
 
 def calibration_errors(groups: Groups) -> pd.DataFrame:
-    """Expected calibration error, mean and deviation over pre-trainings; all labels only.
+    """Expected calibration error, mean and deviation over pre-trainings; whole groups only.
 
     Columns: split, method, class ('': of the predicted class), value, sd.
     """
     rows = []
     for split, group in measure.each(groups):
-        if group.fraction < 1:
+        if not group.whole:
             continue
         errors = pd.DataFrame([measure.calibration_errors(model) for model in group.models])
         for name in errors:
             over = seeds.spread(errors[name].to_numpy(), group.pretraining)
             known = {'split': split, 'method': group.name, 'class': name}
             rows.append({**known, 'value': over.mean, 'sd': over.sd_pretraining})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=['split', 'method', 'class', 'value', 'sd'])
 
 
-def by_subgroup(config: ConfigDict, groups: Groups) -> pd.DataFrame:
-    """The compared figures of each group of patients; all labels only.
+def by_subgroup(config: ConfigDict, groups: Groups, study: epath.Path) -> pd.DataFrame:
+    """The compared figures of each group of patients; whole groups only.
 
     Columns: split, method, column, group, n, metric, value, low, high.
     """
     rows = []
     for column, (split, group) in itertools.product(config.subgroups, measure.each(groups)):
         first = group.models[0]
-        if group.fraction < 1 or column not in first.table:
+        renamed = f'manifest_{column}'  # of a column with the name of one of ours
+        place = renamed if renamed in first.table else column
+        if not group.whole or place not in first.table:
             continue
-        names = subgroups.groups(
-            first.table[column].astype(str).to_numpy(), tuple(config.every.subgroup_edges)
-        )
+        edges = tuple(first.run.check(study).config.subgroup_edges)
+        names = subgroups.groups(first.table[place].to_list(), edges)
         for name in subgroups.ordered(names):
             part = _restricted(group, names == name)
             metrics = measure.metrics_of(first.task, part.models[0].targets)
@@ -199,20 +217,18 @@ def reliability(groups: Sequence[Group]) -> pd.DataFrame:
                 }
             )
             parts.append(part.assign(**{'class': name}) if name else part)
-    return pd.concat(parts)
+    return pd.concat(parts) if parts else pd.DataFrame()
 
 
 def _restricted(group: Group, chosen: np.ndarray) -> Group:
     models = tuple(
-        Judged(
-            model.run,
-            model.split,
-            model.task,
-            model.targets[chosen],
-            model.probabilities[chosen],
-            model.patients[chosen],
-            model.table[chosen],
+        dataclasses.replace(
+            model,
+            targets=model.targets[chosen],
+            probabilities=model.probabilities[chosen],
+            patients=model.patients[chosen],
+            table=model.table[chosen],
         )
         for model in group.models
     )
-    return Group(group.method, group.network, group.fraction, models)
+    return dataclasses.replace(group, models=models)

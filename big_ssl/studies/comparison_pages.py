@@ -29,14 +29,15 @@ def overview(config: ConfigDict, known: Tables) -> Section | None:
     table = known.summaries
     if not len(table):
         return None
-    whole = table[table['fraction'] == 1.0]
-    shown = whole if len(whole) else table
+    shown = table[table['whole']]
+    if not len(shown):
+        return None
     by_split = [_means(split, part, config) for split, part in cells.parts(shown, 'split')]
     drawn = []
     singles = known.single_runs
     for metric in [name for name in NAMES if name in set(shown['metric'])]:
         summary = shown[shown['metric'] == metric]
-        single = singles[(singles['metric'] == metric) & (singles['fraction'] == 1.0)]
+        single = singles[(singles['metric'] == metric) & singles['whole']]
         points = pd.concat([summary, single])[['split', 'method', 'value', 'low', 'high', 'run']]
         drawn.append(
             Picture(
@@ -47,6 +48,8 @@ def overview(config: ConfigDict, known: Tables) -> Section | None:
             )
         )
     text = f'{METHODS_TEXT}\n\n{MACRO_TEXT}'
+    if (share := shown['fraction'].max()) < 1:
+        text = f'With {share:.3g} of the labels.\n\n{text}'
     if not shown['covers_pretraining'].all():
         text += '\n\n* one seed: the interval does not hold the variation of pre-training.'
     return Section('Comparison', text, by_split, drawn)
@@ -129,7 +132,8 @@ def differences(known: Tables) -> Section | None:
     )
 
 
-def labels(config: ConfigDict, known: Tables) -> Section | None:
+def labels(config: ConfigDict, known: Tables, validation: str) -> Section | None:
+    """`validation`: `labels.val` of the fine-tunings."""
     if not len(known.label_differences):
         return None
     metric = config.compared[0]
@@ -146,8 +150,9 @@ def labels(config: ConfigDict, known: Tables) -> Section | None:
         'Fractions are of patients (cases where no patient is known), drawn '
         f'{len(config.label_draws)} time(s), stratified with at least one case a class, each '
         'within the next larger one; validation is '
-        f'{"reduced alike" if config.finetune.labels.val == "alike" else "used in full"}; every '
-        'fine-tuning has as many steps.\n\nLabels needed: the smallest fraction whose paired '
+        f'{"reduced alike" if validation == "alike" else "used in full"}; every '
+        'fine-tuning has as many steps. Each seed has draws of its own, so intervals over seeds '
+        'hold their variation.\n\nLabels needed: the smallest fraction whose paired '
         f'interval against {config.baseline} with all labels excludes a loss of more than '
         f'{config.margin:g}.',
         [
@@ -172,35 +177,27 @@ def labels(config: ConfigDict, known: Tables) -> Section | None:
 def shift(known: Tables) -> Section | None:
     if not len(known.frequencies):
         return None
-    common = known.frequencies[known.frequencies['common']]['class'].unique()
-    drawn = [
-        Picture(
-            'How often each class is seen',
-            design_pictures.class_frequencies(known.frequencies),
-            data=known.frequencies,
-            name='class_frequencies',
-        )
-    ]
-    if len(known.shift):
-        drawn.insert(
-            0,
-            Picture(
-                NAMES[tables.COMMON],
-                comparisons.shift(known.shift, NAMES[tables.COMMON]),
-                data=known.shift,
-                name='shift',
-            ),
-        )
-    caption = f'{NAMES[tables.COMMON]} [95%]'
-    tables_shown = (
-        [cells.side_by_side(caption, known.shift, ['method'], 'split')] if drawn[1:] else []
-    )
+    shown, drawn, common = [], [], []
+    clinics = known.frequencies['clinic'].unique()
+    for clinic, counts in cells.parts(known.frequencies, 'clinic'):
+        suffix = f'_{clinic}' if len(clinics) > 1 else ''
+        label = f'{NAMES[tables.COMMON]}, {clinic}' if suffix else NAMES[tables.COMMON]
+        names = ', '.join(counts[counts['common']]['class'].unique()) or 'none'
+        common.append(f'{clinic}: {names}' if suffix else names)
+        if len(known.shift) and clinic in set(known.shift['clinic']):
+            points = known.shift[known.shift['clinic'] == clinic]
+            shown.append(cells.side_by_side(f'{label} [95%]', points, ['method'], 'split'))
+            picture = comparisons.shift(points, label)
+            drawn.append(Picture(label, picture, points, f'shift{suffix}'))
+        caption = f'How often each class is seen{suffix and f", {clinic}"}'
+        picture = design_pictures.class_frequencies(counts)
+        drawn.append(Picture(caption, picture, counts, f'class_frequencies{suffix}'))
     return Section(
         'Another clinic',
         'No weight was trained or picked on the other clinic. Macro AUC over the classes that have '
-        f'at least 10 positive cases in both: {", ".join(common) or "none"}. Top-1 accuracy moves '
+        f'at least 10 positive cases in both: {"; ".join(common)}. Top-1 accuracy moves '
         'with the frequencies of the classes, drawn below; the AUC of a class does not.',
-        tables_shown,
+        shown,
         drawn,
     )
 
@@ -212,18 +209,18 @@ def searched(known: Tables) -> Section | None:
     for group, trials in cells.parts(known.search, search.GROUP):
         name = name_of(*group)
         shown = trials[trials['diverged'] | trials['value'].notna()]
-        label = f'macro AUC on validation, {name}'
-        picture = design_pictures.search(shown, label)
-        drawn.append(Picture(label, picture, data=shown, name=f'search_{name}'))
+        if len(shown):
+            label = f'macro AUC on validation, {name}'
+            picture = design_pictures.search(shown, label)
+            drawn.append(Picture(label, picture, data=shown, name=f'search_{name}'))
         for best in cells.rows(trials[trials['picked']]):
             rate, decay = f'{best.learning_rate:g}', f'{best.weight_decay:g}'
-            rates = trials['learning_rate']
-            is_edge = rates.nunique() > 1 and best.learning_rate in (rates.min(), rates.max())
-            remark = 'the lowest or highest rate tried: try further ones' if is_edge else ''
-            picked.append([name, rate, decay, best.value, remark])
+            picked.append([name, rate, decay, best.value, _remark(trials, best.learning_rate)])
             flags.append(
                 f'--config.optimizer.learning_rate={rate} --config.optimizer.weight_decay={decay}'
             )
+        if not trials['picked'].any():
+            picked.append([name, '–', '–', '–', f'left out of all else: {search.why_none(trials)}'])
     return Section(
         'Search',
         'Picked on validation alone (mean over its classes, seeds and draws); whatever else is '
@@ -233,6 +230,17 @@ def searched(known: Tables) -> Section | None:
         drawn,
         flags if len(flags) == 1 else (),
     )
+
+
+def _remark(trials: pd.DataFrame, picked: float) -> str:
+    """What should be known about a pick."""
+    rates, open_pairs = trials['learning_rate'], int((trials['value'].isna()).sum())
+    remarks = []
+    if rates.nunique() > 1 and picked in (rates.min(), rates.max()):
+        remarks.append('the lowest or highest rate tried: try further ones')
+    if open_pairs:
+        remarks.append(f'{open_pairs} of {len(trials)} pairs diverged or are not done')
+    return '; '.join(remarks)
 
 
 def subgroups(known: Tables) -> Section | None:

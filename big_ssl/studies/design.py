@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl.data.manifest import ALL
-from big_ssl.errors import InputError
-from big_ssl.studies import settings
+from big_ssl.studies import checks, settings
 from big_ssl.studies.run import Run
 from big_ssl.studies.settings import ELSEWHERE, EMBED, FILE, FINETUNE
 
@@ -19,7 +17,6 @@ PRETRAINING, FINETUNING, ELSEWHERE_ROLE, EMBEDDING = (
     'elsewhere',
     'embedding',
 )
-FIGURES = ('auc_macro', 'top1', 'balanced_accuracy')  # that a study compares
 
 
 class Network(NamedTuple):
@@ -39,7 +36,7 @@ def runs_of(config: ConfigDict, given: frozenset[str]) -> list[Run]:
     Raises:
       InputError: the settings contradict one another, or a method is not known.
     """
-    _check(config)
+    checks.check(config, given)
     found: dict[str, Run] = {}
     for network in _networks(config):
         for seed in config.seeds:
@@ -85,10 +82,10 @@ def _judged(
     start: str | None,
 ) -> Iterator[Run]:
     """Fine-tunings of one pre-training along the remaining axes, and what is done with each."""
-    base = settings.changes(config, given, FINETUNE) | network.settings
     groups = {'subgroups': tuple(config.subgroups)} if config.subgroups else {}
-    clinic = {'dataset.manifest': config.elsewhere_manifest} if config.elsewhere_manifest else {}
-    there = settings.changes(config, given, ELSEWHERE) | clinic | groups
+    base = groups | settings.changes(config, given, FINETUNE) | network.settings
+    base |= _evaluated(config, base)
+    there = groups | settings.changes(config, given, ELSEWHERE)
     for again, fraction, draw, rate, decay in itertools.product(
         range(config.finetunings),
         config.label_fractions,
@@ -113,15 +110,16 @@ def _judged(
             'seed': seed,
             'finetuning': again,
         }
-        chosen: dict[str, Any] = {'seed': seed + 1000 * again}
-        if fraction < 1:
-            chosen |= {'label_fraction': fraction, 'label_seed': draw}
+        chosen: dict[str, Any] = {'seed': seed + checks.DRAWS * again}
+        if fraction < 1:  # each seed has draws of its own, so that seeds carry their variation
+            label_seed = checks.DRAWS * seed + draw
+            chosen |= {'label_fraction': fraction, 'label_seed': label_seed}
         if rate is not None:
             chosen |= {'optimizer.learning_rate': rate, 'optimizer.weight_decay': decay}
         finetuned = '/'.join(['finetune', *place])
-        here = base | chosen | groups
+        here = base | chosen
         yield Run(finetuned, config[FINETUNE][FILE], here, start, facts | {'role': FINETUNING})
-        if is_elsewhere(config):
+        if settings.is_elsewhere(config):
             yield Run(
                 '/'.join(['elsewhere', *place]),
                 config[ELSEWHERE][FILE],
@@ -158,9 +156,13 @@ def _embedding(
     )
 
 
-def is_elsewhere(config: ConfigDict) -> bool:
-    """Whether fine-tuned models are judged on another clinic's table."""
-    return bool(config.elsewhere_manifest) or config[ELSEWHERE].dataset.name != 'manifest'
+def _evaluated(config: ConfigDict, changes: dict[str, Any]) -> dict[str, str]:
+    """The splits that fine-tuned models are judged on, those that the study looks at included."""
+    own = config[FINETUNE].splits
+    listed = config_lib.names(changes.get('splits.evaluate', own.evaluate))
+    known = (*listed, changes.get('splits.val', own.val))
+    missing = [name for name in (config.in_distribution, config.shift) if name not in ('', *known)]
+    return {'splits.evaluate': '+'.join([*listed, *missing])} if missing else {}
 
 
 def _networks(config: ConfigDict) -> list[Network]:
@@ -173,42 +175,3 @@ def _networks(config: ConfigDict) -> list[Network]:
         )
         for depth, width in config.networks
     ]
-
-
-def _check(config: ConfigDict) -> None:
-    if config.embedding_map not in ('pca', 'umap'):
-        raise InputError(f'config: embedding_map={config.embedding_map} is not one of pca, umap')
-    for name in config.compared:
-        if name not in FIGURES:
-            hint = config_lib.nearest(name, FIGURES)
-            raise InputError(f'config: compared: {name!r} is not one of {", ".join(FIGURES)}{hint}')
-    if bool(config.learning_rates) != bool(config.weight_decays):
-        raise InputError('config: learning_rates and weight_decays are searched together: set both')
-    for key in ('seeds', 'label_draws', 'label_fractions'):
-        fraction = key == 'label_fractions'
-        if not all(isinstance(v, int | float if fraction else int) for v in config[key]):
-            raise InputError(f'config: {key}={config[key]} must be numbers')
-        if not config[key] or len(set(config[key])) != len(config[key]):
-            raise InputError(f'config: {key}={config[key]} must name each value once, at least one')
-    if config.finetunings < 1:
-        raise InputError(f'config: finetunings={config.finetunings} must be 1 or more')
-    for fraction in config.label_fractions:
-        if not 0 < fraction <= 1:
-            raise InputError(f'config: label_fractions: {fraction} is outside (0, 1]')
-    if len(config.label_fractions) > 1 and config[FINETUNE].total_steps is None:
-        raise InputError(
-            'config: with several label_fractions the length of fine-tuning must be the same for '
-            'all: give --config.finetune.total_steps'
-        )
-    names = {name for name, _ in config.methods}
-    if config.baseline and config.baseline not in settings.methods(config):
-        raise InputError(
-            f'config: the baseline {config.baseline!r} is not among the methods of this study '
-            f'({", ".join(settings.methods(config))}); give --config.natural_manifest=FILE.csv if '
-            'it needs natural images, or another --config.baseline'
-        )
-    for pair in config.comparisons:
-        if len(pair) != 2 or not set(pair) <= names:
-            raise InputError(f'config: comparisons: {pair} is not a pair of methods')
-    if config.shift == ALL or config.in_distribution == ALL:
-        raise InputError(f'config: {ALL!r} is no split to be compared')

@@ -25,12 +25,13 @@ from big_ssl.studies.run import DONE, HAS_DIVERGED, Run
 log = logging.getLogger(__name__)
 
 LOGS, SECONDS, LOCK = 'logs', 'seconds.json', '.lock'
+FAILED = 'failed with exit code'
 _PATIENCE = 30  # seconds for the processes of a study that was killed to end
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def execute(runs: Sequence[Run], study: epath.Path) -> None:
-    """Does all runs that are not done.
+def execute(runs: Sequence[Run], study: epath.Path) -> int:
+    """Does all runs that are not done, and returns how many crashed.
 
     One that diverges is recorded and those that need it are left out; so is one that crashes.
 
@@ -55,17 +56,9 @@ def execute(runs: Sequence[Run], study: epath.Path) -> None:
             if code == WRONG_INPUT:
                 raise InputError(f'run {run.name}: {_last_line(run, study)}')
             known = {EXIT_DONE: DONE, DIVERGED: HAS_DIVERGED}
-            states[run.name] = known.get(code, f'failed with exit code {code}')
+            states[run.name] = known.get(code, f'{FAILED} {code}')
             progress.end(run, states[run.name])
-    failed = [name for name, state in states.items() if state not in (DONE, HAS_DIVERGED)]
-    if failed:
-        log.warning(
-            '%d of %d runs are not done (%s …): see %s; run the same command again to retry',
-            len(failed),
-            len(runs),
-            failed[0],
-            study / LOGS,
-        )
+    return sum(state.startswith(FAILED) for state in states.values())
 
 
 def _do(run: Run, study: epath.Path, stop: '_Stop') -> int:

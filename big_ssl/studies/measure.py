@@ -60,6 +60,8 @@ def row_of(found: comparison.Interval) -> dict[str, float]:
 
 
 def difference(a: Group, b: Group, metric: Metric) -> comparison.Difference:
+    """a minus b; two shares of the labels begin with the same pre-trainings."""
+    same_method = (a.method, a.network) == (b.method, b.network)
     return comparison.paired_difference(
         a.models[0].targets,
         a.scores,
@@ -68,6 +70,7 @@ def difference(a: Group, b: Group, metric: Metric) -> comparison.Difference:
         metric,
         pretraining_a=a.pretraining,
         pretraining_b=b.pretraining,
+        same_pretrainings=same_method and set(a.pretraining) == set(b.pretraining),
         replicates=REPLICATES,
         seed=SEED,
     )

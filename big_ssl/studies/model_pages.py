@@ -27,13 +27,14 @@ MAPS = {
 
 
 def by_class(split: str, some: list[Group], known: Tables) -> Section | None:
-    whole = [group for group in some if group.fraction == 1.0]
+    whole = [group for group in some if group.whole]
     if not whole:
         return None
     task = whole[0].models[0].task
     best = _best(split, whole, known)
     table = known.by_class[known.by_class['split'] == split]
-    shown = [cells.side_by_side('AUC of each class [95%]', table, ['class', 'positives'])]
+    caption = 'AUC of each class [95%]'
+    shown = [cells.side_by_side(caption, table, ['class', 'positives'])] if len(table) else []
     points = known.operating_points
     if len(points):
         for metric, part in cells.parts(points[points['split'] == split], 'metric'):
@@ -42,15 +43,13 @@ def by_class(split: str, some: list[Group], known: Tables) -> Section | None:
     shown.append(_calibration(known.calibration[known.calibration['split'] == split]))
     curves = class_tables.roc(whole)
     reliable = class_tables.reliability(whole)
-    drawn = [
-        Picture('ROC, each class against the rest', multiples.roc(curves), curves, f'roc_{split}'),
-        Picture(
-            'Reliability',
-            multiples.reliability(reliable, binary=task.multilabel),
-            reliable,
-            f'reliability_{split}',
-        ),
-    ]
+    drawn = []
+    if len(curves):
+        picture = multiples.roc(curves)
+        drawn.append(Picture('ROC, each class against the rest', picture, curves, f'roc_{split}'))
+    if len(reliable):
+        picture = multiples.reliability(reliable, binary=task.multilabel)
+        drawn.append(Picture('Reliability', picture, reliable, f'reliability_{split}'))
     if not task.multilabel:
         model = best.models[0]
         numbers = np.arange(len(task.classes))
@@ -88,9 +87,7 @@ def _calibration(errors: pd.DataFrame) -> Table:
 
 def _best(split: str, some: Sequence[Group], known: Tables) -> Group:
     """The group with the highest macro AUC (else the first figure there is)."""
-    table = known.summaries[
-        (known.summaries['split'] == split) & (known.summaries['fraction'] == 1.0)
-    ]
+    table = known.summaries[(known.summaries['split'] == split) & known.summaries['whole']]
     for metric in NAMES:
         rows = table[table['metric'] == metric]
         if len(rows):
@@ -130,17 +127,20 @@ def pairs(done: Sequence[Run], study: epath.Path) -> Section | None:
             shown.append((run, path.read_bytes()))
     if not shown:
         return None
-    drawn = [Picture(run.facts['path'].replace('-', ' → '), png) for run, png in shown[-2:]]
+    drawn = [
+        Picture(run.facts['path'].replace('-', ' → '), png, name=f'pairs_{run.facts["path"]}')
+        for run, png in shown[-2:]
+    ]
     return Section('Positive pairs', 'Views of the first batch, one example a row.', [], drawn)
 
 
-def curves(done: Sequence[Run], study: epath.Path) -> Section | None:
-    drawn = []
+def curves(config: ConfigDict, done: Sequence[Run], study: epath.Path) -> Section | None:
+    drawn, most = [], max(config.label_fractions)
     for title, role in (('Pre-training', design.PRETRAINING), ('Fine-tuning', design.FINETUNING)):
         rows = [
             row
             for run in done
-            if run.facts['role'] == role and run.facts.get('fraction', 1.0) == 1.0
+            if run.facts['role'] == role and run.facts.get('fraction', most) == most
             for row in _course(run, study)
         ]
         if rows:

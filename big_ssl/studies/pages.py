@@ -6,7 +6,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from big_ssl.report.page import Section
-from big_ssl.studies import cells, comparison_pages, model_pages
+from big_ssl.studies import cells, comparison_pages, design, model_pages
 from big_ssl.studies.measure import Groups
 from big_ssl.studies.results import read_result
 from big_ssl.studies.run import DONE, Run
@@ -25,7 +25,7 @@ def highlights(
             rows = known.summaries[
                 (known.summaries['split'] == split)
                 & (known.summaries['metric'] == metric)
-                & (known.summaries['fraction'] == 1.0)
+                & known.summaries['whole']
             ]
             if len(rows):
                 best = cells.highest(rows)
@@ -52,20 +52,25 @@ def sections(
     found = [
         comparison_pages.overview(config, known),
         comparison_pages.differences(known),
-        comparison_pages.labels(config, known),
+        comparison_pages.labels(config, known, _validation(done, study)),
         comparison_pages.shift(known),
         comparison_pages.searched(known),
         *(model_pages.by_class(split, list(some), known) for split, some in groups.items()),
         comparison_pages.subgroups(known),
         model_pages.embeddings(config, done, study),
         model_pages.pairs(done, study),
-        model_pages.curves(done, study),
+        model_pages.curves(config, done, study),
     ]
     kept = [section for section in found if section is not None]
-    if kept and _synthetic(done, study):
+    if kept and is_synthetic(done, study):
         kept.insert(0, Section('SYNTHETIC data', SYNTHETIC))
     return kept
 
 
-def _synthetic(done: Sequence[Run], study: epath.Path) -> bool:
+def _validation(done: Sequence[Run], study: epath.Path) -> str:
+    tuned = (run for run in done if run.facts['role'] == design.FINETUNING)
+    return next((run.check(study).config.labels.val for run in tuned), '')
+
+
+def is_synthetic(done: Sequence[Run], study: epath.Path) -> bool:
     return any(read_result(run, study).get('trained_on/synthetic') for run in done)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 import big_ssl
 from big_ssl.files import REPORT, RESULT
 from big_ssl.report import page
-from big_ssl.studies import made_with, pages, results, search, tables
+from big_ssl.studies import cells, made_with, pages, results, search, tables
 from big_ssl.studies.run import DONE, Run
 from big_ssl.train import workdir as workdir_lib
 
@@ -31,16 +31,24 @@ def write(config: ConfigDict, runs: Sequence[Run], study: epath.Path, command: l
     missing = [name for name, state in states.items() if state != DONE]
     if missing:
         log.warning('%d of %d runs are not done: the report is partial', len(missing), len(runs))
+    made_with.check_same_tables(runs, states, study)
     tried = search.trials(runs, states, study)
+    for group, trials in cells.parts(tried, search.GROUP) if len(tried) else ():
+        if not trials['picked'].any():
+            name = results.name_of(*group)
+            log.warning('%s is left out: %s', name, search.why_none(trials))
     shown = search.without_unpicked(runs, tried)
     groups = results.read_judged(config, shown, states, study)
     known = tables.tables_of(config, groups, tried, study)
     done = [run for run in shown if states[run.name] == DONE]
     sections = pages.sections(config, done, study, groups, known)
     sections.append(made_with.section(runs, states, study, command))
+    sections = page.with_distinct_names(sections)
     page.save_figures(sections, study / FIGURES)
     highlights = pages.highlights(config, states, known)
-    page.page(config.title or 'Study', sections, study / REPORT, highlights=highlights)
+    title = config.title or 'Study'
+    title += ' (SYNTHETIC data)' if pages.is_synthetic(done, study) else ''
+    page.page(title, sections, study / REPORT, highlights=highlights)
     result = figures(config, states, known)
     workdir_lib.write(study / RESULT, json.dumps(result, indent=2))
 
@@ -67,9 +75,19 @@ def figures(config: ConfigDict, states: Mapping[str, str], known: tables.Tables)
         for name, fraction in known.labels_needed.items():
             found[f'labels_needed/{name}'] = fraction
         found['labels_needed/margin'] = config.margin
+    clinics = known.shift['clinic'].nunique() if len(known.shift) else 0
     for row in _rows(known.shift):
-        place = f'{row["method"]}/{row["split"]}/{tables.COMMON}'
+        with_clinic = f'@{row["clinic"]}' if clinics > 1 else ''
+        place = f'{row["method"]}/{row["split"]}/{tables.COMMON}{with_clinic}'
         found |= {place: row['value'], f'{place}/low': row['low'], f'{place}/high': row['high']}
+    for table, name in (
+        (known.by_class, 'auc/{class}'),
+        (known.operating_points, '{metric}_at_val_threshold/{class}'),
+        (known.by_subgroup, '{metric}@{column}={group}'),
+    ):
+        for row in _rows(table):
+            place = f'{row["method"]}/{row["split"]}/{name.format(**row)}'
+            found |= {place: row['value'], f'{place}/low': row['low'], f'{place}/high': row['high']}
     for row in _rows(known.calibration):
         name = f'calibration_error/{row["class"]}' if row['class'] else 'calibration_error'
         place = f'{row["method"]}/{row["split"]}/{name}'

@@ -18,6 +18,7 @@ from big_ssl.studies import design
 from big_ssl.studies.run import DONE, Run
 
 ELSEWHERE = 'elsewhere'
+IDS = ('split', 'case_id', 'patient_id', 'label')  # of `predictions.csv`; then scores by class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Judged:
 
     Attributes:
       run: that judged it.
-      split: its name, 'elsewhere' for another clinic's table.
+      split: its name, 'elsewhere' for another clinic's table (and its split, of several).
       task: what is predicted.
       targets: [cases] class numbers, or [cases, k] of 0, 1, NaN.
       probabilities: [cases, k].
@@ -50,12 +51,14 @@ class Group:
     Attributes:
       method, network, fraction: what they have in common.
       models: one for each run.
+      whole: whether its share of the labels is the largest of the study.
     """
 
     method: str
     network: str
     fraction: float
     models: tuple[Judged, ...]
+    whole: bool
 
     @property
     def name(self) -> str:
@@ -87,8 +90,9 @@ def read_judged(
     """The groups of each split that the study looks at, the clinic's own one first.
 
     Raises:
-      InputError: two runs judged other cases under the name of one split.
+      InputError: two runs judged other cases under the name of one split, or predictions are gone.
     """
+    most = max(config.label_fractions)
     wanted = list(filter(None, [config.in_distribution, config.shift]))
     found: dict[str, dict[tuple[str, str, float], list[Judged]]] = {}
     for run in runs:
@@ -98,9 +102,12 @@ def read_judged(
         for judged in _of_run(run, study, None if elsewhere else wanted):
             key = (run.facts['method'], run.facts['network'], run.facts['fraction'])
             found.setdefault(judged.split, {}).setdefault(key, []).append(judged)
-    order = [*dict.fromkeys(wanted), ELSEWHERE]
+    order = dict.fromkeys([*wanted, *found])
     groups = {
-        split: [Group(*key, tuple(models)) for key, models in found[split].items()]
+        split: [
+            Group(*key, tuple(models), whole=key[-1] == most)
+            for key, models in found[split].items()
+        ]
         for split in order
         if split in found
     }
@@ -110,24 +117,27 @@ def read_judged(
 
 
 def _of_run(run: Run, study: epath.Path, splits: list[str] | None) -> list[Judged]:
-    """One for each of the splits; `None`: one of everything, another clinic's table."""
+    """One for each of the splits; `None`: of each that there is, another clinic's table."""
     result = read_result(run, study)
     task = Task(
         tuple(result['task/classes']), bool(result['task/multilabel']), result['task/negative']
     )
     path = run.folder(study) / 'predictions.csv'
-    ids = dict.fromkeys(('split', 'case_id', 'patient_id', 'label'), str)
-    table = pd.read_csv(path, dtype=ids, keep_default_na=False, low_memory=False)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f'{path} is gone; delete {path.parent} to make it again') from None
+    names = dict.fromkeys(table['split'] if splits is None else splits)
+    shown = {name: name for name in names}
     if splits is None:
-        parts = [(ELSEWHERE, table)]
-    else:
-        parts = [(name, table[table['split'] == name]) for name in dict.fromkeys(splits)]
+        shown = {name: ELSEWHERE if len(names) == 1 else f'{ELSEWHERE} {name}' for name in names}
+    parts = ((shown[name], table[table['split'] == name]) for name in names)
     return [_judged(run, name, task, part, path) for name, part in parts if len(part)]
 
 
 def _judged(run: Run, split: str, task: Task, table: pd.DataFrame, path: epath.Path) -> Judged:
     table = table.reset_index(drop=True)
-    columns = [f'class_{name}' if f'class_{name}' in table else name for name in task.classes]
+    columns = [f'class_{name}' if name in IDS else name for name in task.classes]
     own = np.array([f'row {i}' for i in range(len(table))], object)
     case = np.where(table['case_id'] != '', 'case ' + table['case_id'], own)
     patients = np.where(table['patient_id'] != '', 'patient ' + table['patient_id'], case)
@@ -144,7 +154,7 @@ def _judged(run: Run, split: str, task: Task, table: pd.DataFrame, path: epath.P
 
 def _check_same_cases(split: str, groups: Sequence[Group]) -> None:
     models = [model for group in groups for model in group.models]
-    ids = ['case_id', 'patient_id', 'label']
+    ids = list(IDS[1:])
     for model in models[1:]:
         if not model.table[ids].equals(models[0].table[ids]) or model.task != models[0].task:
             raise InputError(

@@ -68,7 +68,11 @@ class Run:
         folder = self.folder(study)
         if not (folder / CONFIG).exists():
             return WAITING
-        self._check_same(study, json.loads((folder / CONFIG).read_text()))
+        try:
+            theirs = json.loads((folder / CONFIG).read_text())
+        except ValueError:
+            raise InputError(f'{folder / CONFIG}: cannot be read; delete {folder}') from None
+        self._check_same(study, theirs)
         if (folder / RESULT).exists():
             return DONE
         return HAS_DIVERGED if (folder / DIVERGED).exists() else BEGUN
@@ -80,7 +84,7 @@ class Run:
         for key in config_lib.keys(config):
             taken_over = not trains and key in TAKEN_OVER and key not in given
             a, b = (_value(some, key) for some in (ours, theirs))
-            if key == 'init_from' and a and b:  # the study's folder may have moved
+            if key == 'init_from' and self.begins_with and b:  # the study's folder may have moved
                 a, b = (path.split(f'/{RUNS}/')[-1] for path in (a, b))
             if a != b and not taken_over:
                 raise InputError(

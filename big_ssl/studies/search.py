@@ -42,6 +42,13 @@ def trials(runs: Sequence[Run], states: Mapping[str, str], study: epath.Path) ->
     return found
 
 
+def why_none(trials: pd.DataFrame) -> str:
+    """Why no pair of a method (rows of `trials`) is picked."""
+    if trials['diverged'].all():
+        return 'a run of each pair diverged'
+    return 'no pair has all its runs done, with a macro AUC on validation'
+
+
 def without_unpicked(runs: Sequence[Run], tried: pd.DataFrame) -> list[Run]:
     """The runs but for those of pairs that were tried and not picked."""
     if not len(tried):

@@ -3,7 +3,8 @@
 A file in `configs/studies/` starts from `defaults()` and adds its methods and stages. Whatever a
 run takes as `--config.KEY` a study takes as `--config.STAGE.KEY`, or for all its stages at once as
 `--config.every.KEY`. What a command line says wins over what a file says, and then a stage's own
-setting over that for all.
+setting over that for all. What describes a table (its columns, labels and splits) does not reach
+the stages that read another one, natural images or another clinic's.
 """
 
 import copy
@@ -18,10 +19,11 @@ from big_ssl import config as config_lib
 from big_ssl.errors import InputError
 
 _HERE = Path(__file__).parent.parent.parent / 'configs'
-CONFIGS = Path('configs') if Path('configs').exists() else _HERE
+CONFIGS = Path('configs') if Path('configs/studies').is_dir() else _HERE
 DEMO_STEPS, DEMO_PIXELS = 40, 48  # of each stage
 FILE = 'file'  # of a stage: the name of its config, and :VARIANT
 FINETUNE, ELSEWHERE, EMBED = 'finetune', 'elsewhere', 'embed'
+_OF_TABLE = ('dataset.columns.', 'dataset.image_root', 'labels.', 'splits.')
 
 
 def defaults() -> ConfigDict:
@@ -101,7 +103,7 @@ def methods(config: ConfigDict) -> dict[str, tuple[str, ...]]:
         for part in path:
             if part not in stages(config):
                 raise InputError(f'config: methods.{name}: {part!r} is no stage')
-    has_natural = bool(config.natural_manifest) or config.every.dataset.name == 'phantom'
+    has_natural = bool(config.natural_manifest) or _is_synthetic(config)
     return {
         name: path
         for name, path in known.items()
@@ -123,12 +125,14 @@ def changes(config: ConfigDict, given: frozenset[str], part: str) -> dict[str, A
     every_given, own_given = _below(given, 'every'), _below(given, part)
     of_every = _changed(config.every, config_lib.defaults(), every_given)
     of_stage = _changed(own, _of_file(name, variant), own_given)
-    is_natural = part in config.natural_stages and config.natural_manifest
+    table = _own_table(config, part)
+    if table:
+        of_every = {k: value for k, value in of_every.items() if not k.startswith(_OF_TABLE)}
     layers = (  # each wins over those before it
         {key: value for key, value in of_every.items() if key not in every_given},
         {key: value for key, value in of_stage.items() if key not in own_given},
         {key: value for key, value in of_every.items() if key in every_given},
-        {'dataset.manifest': config.natural_manifest} if is_natural else {},
+        {'dataset.manifest': table} if table else {},
         {key: value for key, value in of_stage.items() if key in own_given},
     )
     found: dict[str, Any] = {}
@@ -136,6 +140,25 @@ def changes(config: ConfigDict, given: frozenset[str], part: str) -> dict[str, A
         families = {_family(key) for key in layer} - {''}
         found = {key: value for key, value in found.items() if _family(key) not in families} | layer
     return found
+
+
+def is_elsewhere(config: ConfigDict) -> bool:
+    """Whether fine-tuned models are judged on another clinic's table."""
+    if _own_table(config, ELSEWHERE):
+        return True
+    has_phantom = config[ELSEWHERE].dataset.name != 'manifest' and _is_synthetic(config)
+    return has_phantom and bool(config.in_distribution)
+
+
+def _own_table(config: ConfigDict, part: str) -> str | None:
+    """The table that a stage reads in place of the study's own one."""
+    if part == ELSEWHERE:
+        return config.elsewhere_manifest or config[ELSEWHERE].dataset.manifest
+    return config.natural_manifest if part in config.natural_stages else None
+
+
+def _is_synthetic(config: ConfigDict) -> bool:
+    return config.every.dataset.name == 'phantom' and not config.every.dataset.manifest
 
 
 def _of_file(name: str, variant: str) -> ConfigDict:
@@ -178,20 +201,20 @@ def flags_of(settings: Mapping[str, Any]) -> list[str]:
 def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
     """`''` leaves a study as it is, `'demo'` makes it run in minutes on two CPU cores.
 
-    The demo reads the embedded SYNTHETIC phantom set wherever images are read.
+    The demo reads the embedded SYNTHETIC phantom set wherever images are read (with
+    `every.dataset.manifest`: your own).
 
     Raises:
       InputError: another variant.
     """
     if variant == 'demo':
-        config.title += ' (SYNTHETIC data)' if config.title else ''
         config.seeds = config.seeds[:2]
         config.every.dataset.name = 'phantom'
         config.every.image_size = DEMO_PIXELS
         for name in stages(config):
             part = config[name]
             if name == ELSEWHERE:
-                part.dataset.name, part.splits.evaluate = 'phantom_elsewhere', 'test'
+                part.dataset.name = 'phantom_elsewhere'
             if part.task in ('contrastive', 'supervised'):
                 part.total_steps = DEMO_STEPS
                 part.monitor_every_percent = part.checkpoint_every_percent = 50.0

@@ -63,7 +63,7 @@ def tables_of(config: ConfigDict, groups: Groups, tried: pd.DataFrame, study: ep
         by_class=class_tables.by_class(groups),
         operating_points=class_tables.operating_points(groups, study),
         calibration=class_tables.calibration_errors(groups),
-        by_subgroup=class_tables.by_subgroup(config, groups),
+        by_subgroup=class_tables.by_subgroup(config, groups, study),
         search=tried,
     )
 
@@ -71,23 +71,25 @@ def tables_of(config: ConfigDict, groups: Groups, tried: pd.DataFrame, study: ep
 def summaries(groups: Groups) -> pd.DataFrame:
     """Every group on every split: mean, interval, and the spread of its runs.
 
-    Columns: split, method (with the network where there are several), fraction, metric, value, low,
-    high, sd_pretraining, sd_finetuning, pretrainings, runs, cases, covers_pretraining.
+    Columns: split, method (with the network where there are several), fraction, whole (it is the
+    largest of the study), metric, value, low, high, sd_pretraining, sd_finetuning (draws of labels
+    included), pretrainings, runs, cases, covers_pretraining.
     """
     rows = []
     for split, some in groups.items():
         for group in some:
             first = group.models[0]
             for name, metric in measure.metrics_of(first.task, first.targets).items():
+                known = {key: getattr(group, key) for key in ('fraction', 'whole')}
                 rows.append(
-                    {'split': split, 'method': group.name, 'fraction': group.fraction}
-                    | _summary(group, name, metric)
+                    {'split': split, 'method': group.name} | known | _summary(group, name, metric)
                 )
-    return pd.DataFrame(rows)
+    least = ['split', 'method', 'fraction', 'whole', 'metric', 'value']
+    return pd.DataFrame(rows, columns=None if rows else least)
 
 
 def single_runs(groups: Groups) -> pd.DataFrame:
-    """Columns: split, method, fraction, metric, run, seed, finetuning, draw, value."""
+    """Columns: split, method, fraction, whole, metric, run, seed, finetuning, draw, value."""
     rows = []
     for split, group in measure.each(groups):
         first = group.models[0]
@@ -99,6 +101,7 @@ def single_runs(groups: Groups) -> pd.DataFrame:
                         'split': split,
                         'method': group.name,
                         'fraction': group.fraction,
+                        'whole': group.whole,
                         'metric': name,
                         'run': model.run.name,
                         **{key: model.run.facts[key] for key in ('seed', 'finetuning', 'draw')},
@@ -116,7 +119,7 @@ def comparisons(config: ConfigDict, groups: Groups) -> pd.DataFrame:
     """
     rows: list[dict] = []
     for split, some in groups.items():
-        whole = [group for group in some if group.fraction == 1.0]
+        whole = [group for group in some if group.whole]
         by_name = {(group.method, group.network): group for group in whole}
         for network in dict.fromkeys(group.network for group in whole):
             for method, other in _pairs(config, [group.method for group in whole]):
@@ -139,11 +142,13 @@ def labels_needed(config: ConfigDict, groups: Groups) -> tuple[pd.DataFrame, dic
     some = groups.get(config.in_distribution, [])
     for network in dict.fromkeys(group.network for group in some):
         of_network = [group for group in some if group.network == network]
-        baseline = [g for g in of_network if g.method == config.baseline and g.fraction == 1.0]
+        baseline = [g for g in of_network if g.method == config.baseline and g.whole]
         if not baseline:
             continue
         first = baseline[0].models[0]
-        metric = measure.metrics_of(first.task, first.targets)[config.compared[0]]
+        metric = measure.metrics_of(first.task, first.targets).get(config.compared[0])
+        if metric is None:
+            continue
         lows: dict[str, dict[float, float]] = {}
         for group in of_network:
             if group is not baseline[0]:
@@ -170,7 +175,10 @@ def labels_needed(config: ConfigDict, groups: Groups) -> tuple[pd.DataFrame, dic
 def _pairs(config: ConfigDict, methods: Sequence[str]) -> list[tuple[str, str]]:
     against = [(name, config.baseline) for name in dict.fromkeys(methods)]
     pairs = [pair for pair in against if config.baseline and pair[0] != config.baseline]
-    return list(dict.fromkeys([*pairs, *(tuple(pair) for pair in config.comparisons)]))
+    for pair in config.comparisons:
+        if pair not in pairs and pair[::-1] not in pairs:
+            pairs.append(pair)
+    return pairs
 
 
 def _differences(config: ConfigDict, split: str, a: Group, b: Group) -> Iterator[dict]:

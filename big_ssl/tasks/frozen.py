@@ -32,7 +32,9 @@ def judged(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: Sto
     encoder = trained.load_encoder(config, mesh, should_stop)
     workdir_lib.begin(workdir, config.to_dict())
     features = functools.partial(encoder.features, data.table)
-    targets = labels.encode(data.manifest, data.rows, data.task)
+    if config.labels.uncertain == 'own_class':
+        raise InputError('config: labels.uncertain=own_class is for fine-tuning alone')
+    targets = labels.encode(data.manifest, data.rows, data.task, config.labels.uncertain)
     known = features(data.rows), targets
     embedded = {split.name: features(split.rows) for split in data.judged}
     of_splits = np.concatenate(list(embedded.values()))

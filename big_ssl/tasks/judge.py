@@ -154,14 +154,14 @@ def report(
 def _of_subgroups(
     config: ConfigDict, manifest: Manifest, scores: Scores, task: Task, column: str
 ) -> dict[str, float | int]:
-    """`METRIC@COLUMN=VALUE[/low|/high|/n]`; the value of a case is that of its first image."""
-    values = manifest.further[column].to_numpy()[scores.rows[scores.first]]
+    """`METRIC@COLUMN=VALUE[/low|/high|/n]`; values of cases as in `predictions.csv`."""
+    values = outputs.of_cases(manifest.further[[column]].iloc[scores.rows], scores.case)[column]
     by_group = subgroups.summarise_groups(
         scores.targets,
         scores.probabilities,
         cases.codes(scores.patients),
         task.classes,
-        subgroups.groups(values, tuple(config.subgroup_edges)),
+        subgroups.groups(values.to_list(), tuple(config.subgroup_edges)),
         multilabel=task.multilabel,
         replicates=config.bootstrap_replicates,
         seed=config.seed,

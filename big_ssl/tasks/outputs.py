@@ -82,9 +82,14 @@ def with_scores(
     """
     classes = [f'class_{name}' if name in ours.columns else name for name in task.classes]
     ours = ours.assign(**dict(zip(classes, scores.T)))
-    by_case = further.groupby(case, sort=True).agg(_distinct)
+    by_case = of_cases(further, case)
     clashes = {name: f'manifest_{name}' for name in by_case.columns if name in ours.columns}
     return pd.concat([ours, by_case.rename(columns=clashes).reset_index(drop=True)], axis=1)
+
+
+def of_cases(further: pd.DataFrame, case: np.ndarray) -> pd.DataFrame:
+    """A row for each case; the values in which its images differ are joined by '|'."""
+    return further.groupby(case, sort=True).agg(_distinct)
 
 
 def write_table(workdir: epath.Path, name: str, table: pd.DataFrame) -> None:

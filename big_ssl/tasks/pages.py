@@ -176,7 +176,7 @@ def _split(scores: Scores, task: Task, result: Mapping[str, Any]) -> Section:
             lines[name] = roc_curve(target[known], score[known])[:2]
             positives = int(np.nansum(target))
             rows.append([name, positives, *(_written(result, each) for each in metrics)])
-    shown = [Picture('ROC, each class against the rest', pictures.roc(lines))]
+    shown = [Picture('ROC, each class against the rest', pictures.roc(lines))] if lines else []
     if not task.multilabel:
         classes, predicted = np.arange(len(task.classes)), scores.probabilities.argmax(axis=1)
         matrix = confusion_matrix(scores.targets, predicted, labels=classes)

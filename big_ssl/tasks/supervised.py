@@ -133,7 +133,13 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     if best is not None:
         state = checkpoints.restore(best, state)
         log.info('evaluating step %d, the best on %s', best, config.splits.val)
+    elif pick_best:
+        log.warning(
+            '%s has no %s (one class only?): evaluating the last step', config.splits.val, SCORE
+        )
     scored = [score(state, split, should_stop) for split in data.judged]
     thresholds = judge.thresholds_of(scored[0], data.task) if data.validation else None
-    seen = provenance.at_step(about, int(state.step))
+    seen = provenance.at_step(about, int(state.step)) | {
+        'evaluated/checkpoint': 'last' if best is None else 'best'
+    }
     judge.report(config, workdir, data.manifest, scored, data.task, thresholds, seen)

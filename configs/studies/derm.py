@@ -11,12 +11,13 @@
 | simclr | SimCLR on the dermatology images, from random weights |
 | stacked | SimCLR on natural, then on dermatology images |
 | micle | stacked, then MICLe |
-| stacked_longer | stacked, then as many steps of SimCLR: what MICLe's pairs are compared with |
+| stacked_longer | stacked, then MICLe's settings but pairs of one image: to compare its pairs |
 
 Fine-tuning's settings decide much. A search on validation, each method judged with its own best:
---config.learning_rates="(0.03, 0.1, 0.3)" --config.weight_decays="(1e-4,)".
+--config.learning_rates="(0.03, 0.1, 0.3)" --config.weight_decays="(1e-4,)". With a tenth of the
+labels: --config.label_fractions="(0.1,)" --config.label_draws="(0, 1)".
 
-Whoever sets `micle.total_steps` sets `simclr_on.total_steps` too. Without `natural_manifest` the
+Whoever changes `micle` (its steps, say) changes `simclr_on` too. Without `natural_manifest` the
 methods that need one are left out (then give --config.baseline=random). Another clinic is a split
 of the same table (--config.shift=SPLIT) or a table of its own
 (--config.elsewhere_manifest=OTHER.csv).
@@ -49,11 +50,10 @@ def get_config(variant: str = '') -> ConfigDict:
         variant,
         simclr='derm_simclr',
         micle='derm_micle',
-        simclr_on='derm_simclr',
+        simclr_on='derm_micle',
         finetune='derm_finetune',
     )
-    for unit in ('steps', 'epochs', 'examples'):
-        config.simclr_on[f'total_{unit}'] = config.micle[f'total_{unit}']
+    config.simclr_on.pairing = 'augment'
     if variant == 'demo':
         config.only = ('random', 'supervised', 'micle')
         config.comparisons = (('micle', 'random'),)

@@ -73,6 +73,28 @@ def test_a_users_map(tmp_path):
     assert renamed(tmp_path, labels, map=path) == ['nevus', 'melanoma', '', 'nevus']
 
 
+def test_a_map_that_only_leaves_out(tmp_path):
+    path = written(tmp_path, 'label,class\nmelanoma,\n')
+    assert renamed(tmp_path, ['Melanoma', 'nevus'], map=path) == ['', 'nevus']
+
+
+def test_a_map_with_the_mark_of_a_spreadsheet_program(tmp_path):
+    path = written(tmp_path, '\ufefflabel,class\nmel,melanoma\nnev,nevus\n')
+    assert renamed(tmp_path, ['mel', 'nev'], map=path) == ['melanoma', 'nevus']
+
+
+def test_classes_without_regard_to_case(tmp_path):
+    found = renamed(tmp_path, ['Nevus', 'NE\u0301', 'n\xe9'], classes=('nevus', 'né'))
+    assert found == ['nevus', 'né', 'né']
+    settings = {'kind': 'multi', 'negative': 'No Finding', 'classes': ('Edema',), 'other': 'ignore'}
+    assert renamed(tmp_path, ['edema?|NO FINDING', 'Mass'], **settings) == [
+        'Edema?|No Finding',
+        '|',
+    ]
+    found = renamed(tmp_path, ['Squamous Cell Carcinoma'], map='scin', other='other')
+    assert found == ['squamous cell carcinoma']
+
+
 def test_labels_outside_the_task(tmp_path):
     with pytest.raises(InputError, match="row 3: label 'wart' is none of the classes"):
         renamed(tmp_path, ['nevus', 'wart'], classes=('nevus', 'scar'))
@@ -94,6 +116,11 @@ def test_uncertain_labels_keep_their_mark(tmp_path):
         ('label,klass\na,b\n', 'columns label and class'),
         ('label,class\na,b\nA,c\n', "label 'A' is mapped twice"),
         ('', 'columns label and class'),
+        ('label,class\n', 'no row after the header'),
+        ('label,class\na\n', "row 'a' needs a label, a comma and a class"),
+        ('label,class\n,a\n', "row '' needs a label"),
+        ('label,class\na,b\nc,B\n', "classes 'b' and 'B' are one name"),
+        ('label,class\n' + 'a' * 200_000 + ',b\n', 'cannot be read'),
     ],
 )
 def test_wrong_maps(tmp_path, text, message):
@@ -112,3 +139,11 @@ def test_wrong_settings(tmp_path):
     with pytest.raises(InputError, match=r"class 'c' is none of the task \(a, b\)"):
         names(classes=('a', 'b'), map=path)
     assert np.all(names(classes=('a', 'b')).classes == ('a', 'b'))
+    labels = defaults().labels
+    for classes, message in (
+        ((0, 1), '0 is no name'),
+        (('a', 'b', 'A'), "'a' and 'A' are one name"),
+    ):
+        labels.classes = classes
+        with pytest.raises(InputError, match=message):
+            label_names.names_of(labels)

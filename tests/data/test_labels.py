@@ -15,9 +15,9 @@ def table(folder, labels):
 
 
 def test_classes_are_sorted(tmp_path):
-    manifest = table(tmp_path, ['nevus', 'acne', 'ÄK', 'nevus', 'a|b', 'Zoster'])
+    manifest = table(tmp_path, ['nevus', 'acne', 'ÄK', 'nevus', 'mole', 'Zoster'])
     task = find_task(manifest, np.arange(6), 'single')
-    assert task == Task(('Zoster', 'acne', 'a|b', 'nevus', 'ÄK'), multilabel=False)
+    assert task == Task(('Zoster', 'acne', 'mole', 'nevus', 'ÄK'), multilabel=False)
     assert encode(manifest, np.arange(6), task).tolist() == [3, 1, 4, 3, 2, 0]
     assert encode(manifest, np.array([3, 0]), task).dtype == np.int32
     assert find_task(manifest, np.array([1, 3]), 'single').classes == ('acne', 'nevus')
@@ -205,9 +205,25 @@ def test_uncertain_labels(tmp_path, policy, value):
     np.testing.assert_array_equal(encode(manifest, np.arange(4), task, policy), expected)
 
 
-def test_a_question_mark_in_a_single_label_is_part_of_its_name(tmp_path):
-    manifest = table(tmp_path, ['nevus?', 'nevus'])
-    assert find_task(manifest, np.arange(2), 'single').classes == ('nevus', 'nevus?')
+@pytest.mark.parametrize(
+    ('labels', 'message'),
+    [
+        (['nevus?', 'nevus'], "label 'nevus\\?' is of several classes or uncertain"),
+        (['nevus|scar', 'nevus'], r"label 'nevus\|scar' is of several classes"),
+        (['nevus', 'Nevus'], "labels 'Nevus' and 'nevus' differ in case only"),
+    ],
+)
+def test_labels_that_are_hardly_meant(tmp_path, labels, message):
+    manifest = table(tmp_path, labels)
+    with pytest.raises(InputError, match=message):
+        find_task(manifest, np.arange(2), 'single')
+    assert find_task(manifest, np.arange(2), 'single', classes=tuple(labels)).classes
+
+
+def test_a_fraction_of_nothing(tmp_path):
+    manifest = table(tmp_path, ['nevus', 'scar'])
+    task = find_task(manifest, np.arange(2), 'single')
+    assert len(fraction(manifest, np.arange(0), 0.5, 0, task)) == 0
 
 
 def test_given_classes_keep_their_order(tmp_path, caplog):

@@ -12,6 +12,14 @@ def test_words_are_groups_and_nothing_is_not_known():
     assert subgroups.ordered(names) == ['f', 'm', 'not stated', 'not known']
 
 
+def test_values_that_the_images_of_a_case_do_not_share():
+    assert subgroups.groups(['f', 'f|m', 'm']).tolist() == ['f', 'f|m', 'm']
+    ages = [str(age) for age in range(30, 50)] + ['39|41', '41|39', '|19', '19|']
+    names = subgroups.groups(ages)
+    assert names[-4:].tolist() == ['20-39', '40-59', 'not known', '<20']
+    assert subgroups.groups(['1', '2|1', '2']).tolist() == ['1', '2', '2']
+
+
 def test_ages_are_cut_into_bands_by_completed_years():
     ages = ['0', '19', '19.9', '20', '39.5', '40', '59', '60', '79.99', '80', '101', '', 'nan']
     names = subgroups.groups(ages)

@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 
 from big_ssl.report import stylesheet
-from big_ssl.report.page import Picture, Section, Table, page, save_figures
+from big_ssl.report.page import Picture, Section, Table, page, save_figures, with_distinct_names
 
 HOSTILE = '<script>alert("1")</script> & \'quoted\''
 
@@ -228,6 +228,18 @@ def test_names_of_files_are_plain(name, file, tmp_path):
     assert picture.files() == [file]
     save_figures([Section('A', pictures=[picture])], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [file]
+
+
+def test_figures_get_distinct_names(tmp_path):
+    names = ['x', 'a b', '', 'a/b', 'A-B', '']
+    pictures = [Picture('c', png(), name=name) for name in names]
+    renamed = with_distinct_names(
+        [Section('A', pictures=pictures[:2]), Section('B', pictures=pictures[2:])]
+    )
+    files = [picture.files() for section in renamed for picture in section.pictures]
+    assert files == [['x.png'], ['a-b.png'], [], ['a-b-2.png'], ['A-B-3.png'], []]
+    save_figures(renamed, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_two_figures_of_one_name_are_refused_and_nothing_is_written(tmp_path):

@@ -77,7 +77,7 @@ def test_methods_share_their_beginnings():
 def test_every_and_stage_settings():
     """What is set for all stages reaches all; a stage's own value wins; durations as a whole."""
     settings = {
-        'every.dataset.manifest': '/data/derm.csv', 'every.model.depth': 18, 'every.seed': 5,
+        'every.dataset.manifest': '/data/derm.csv', 'every.model.depth': 18,
         'every.image_size': 224, 'every.total_steps': 70, 'simclr.total_epochs': 3,
         'micle.image_size': 64, **NATURAL,
     }  # fmt: skip
@@ -110,23 +110,28 @@ def test_the_command_line_wins_over_the_files_stage():
 
 
 def test_label_fractions():
-    settings = {'seeds': (0,), 'label_draws': (0, 1), 'label_fractions': (0.1, 1.0), **NATURAL}
+    settings = {'seeds': (3,), 'label_draws': (0, 1), 'label_fractions': (0.1, 1.0), **NATURAL}
     runs = [run for run in runs_of('label_efficiency', **settings) if 'fraction' in run.facts]
     micle = [run for run in runs if run.facts['method'] == 'micle']
     assert [run.name for run in micle] == [
-        'finetune/micle/labels0.1-draw0/seed0', 'finetune/micle/labels0.1-draw1/seed0',
-        'finetune/micle/seed0',
+        'finetune/micle/labels0.1-draw0/seed3', 'finetune/micle/labels0.1-draw1/seed3',
+        'finetune/micle/seed3',
     ]  # fmt: skip
     configs = [run.check(HERE).config for run in micle]
-    assert [(c.label_fraction, c.label_seed) for c in configs] == [(0.1, 0), (0.1, 1), (1.0, 0)]
+    assert [(c.label_fraction, c.label_seed) for c in configs] == [
+        (0.1, 3000),
+        (0.1, 3001),
+        (1.0, 0),
+    ]
     assert len({run.begins_with for run in micle}) == 1
     assert len({config_lib.steps(c, 'total', epoch=n) for c, n in zip(configs, (10, 10, 99))}) == 1
-    with pytest.raises(InputError, match='length of fine-tuning must be the same'):
-        runs_of(
-            'label_efficiency',
-            **{'finetune.total_epochs': 3, 'finetune.total_steps': None},
-            **NATURAL,
-        )
+    for length in (
+        {'finetune.total_epochs': 3, 'finetune.total_steps': None},
+        {'finetune.total_epochs': 3},
+        {'every.total_epochs': 3},
+    ):
+        with pytest.raises(InputError, match='length of fine-tuning must be the same'):
+            runs_of('label_efficiency', **length, **NATURAL)
 
 
 def test_the_papers_networks():
@@ -173,6 +178,56 @@ def test_another_clinic():
     assert config.subgroups == ('sex',)
 
 
+@pytest.mark.parametrize('manifest', ['elsewhere_manifest', 'elsewhere.dataset.manifest'])
+def test_what_describes_a_table_does_not_reach_another(manifest):
+    settings = {
+        'every.dataset.columns.label': 'dx', 'every.labels.kind': 'multi', 'every.splits.val': 'v',
+        'every.image_size': 32, manifest: '/data/there.csv', 'elsewhere.subgroups': (),
+        'subgroups': ('sex',), 'supervised.labels.other': 'ignore', **NATURAL,
+    }  # fmt: skip
+    runs = by_name(runs_of('derm', **settings))
+    for name in ('pretrain/supervised/seed0', 'elsewhere/random/seed0', 'finetune/random/seed0'):
+        found, own = runs[name].settings, name.startswith('finetune')
+        for key in ('dataset.columns.label', 'labels.kind', 'splits.val'):
+            assert (key in found) == own
+        assert found['image_size'] == 32
+    assert runs['pretrain/supervised/seed0'].settings['labels.other'] == 'ignore'
+    assert runs['elsewhere/random/seed0'].settings['dataset.manifest'] == '/data/there.csv'
+    assert runs['elsewhere/random/seed0'].settings['subgroups'] == ()
+    assert runs['finetune/random/seed0'].settings['subgroups'] == ('sex',)
+
+
+def test_the_splits_of_the_study_are_judged():
+    evaluated = {}
+    for shift, own in (('', 'test'), ('there', 'test'), ('val', 'test'), ('there', 'x+there')):
+        settings = {'shift': shift, 'finetune.splits.evaluate': own, **NATURAL}
+        run = by_name(runs_of('derm', **settings))['finetune/random/seed0']
+        evaluated[shift, own] = run.check(HERE).config.splits.evaluate
+    assert list(evaluated.values()) == ['test', 'test+there', 'test', 'x+there+test']
+
+
+def test_a_demo_on_ones_own_images():
+    """No other clinic and no natural images but those that are given."""
+    settings = {'every.dataset.manifest': '/data/derm.csv', 'baseline': 'random', 'comparisons': ()}
+    settings['only'] = ()
+    runs = runs_of('derm', 'demo', **settings)
+    assert {run.facts['role'] for run in runs} == {'pre-training', 'fine-tuning', 'embedding'}
+    assert {run.facts.get('method', 'random') for run in runs} == {'random', 'simclr'}
+    there = runs_of('derm', 'demo', elsewhere_manifest='/data/there.csv', **settings)
+    (run,) = (run for run in there if run.name == 'elsewhere/random/seed1')
+    config = run.check(HERE).config
+    assert (config.dataset.manifest, config.splits.evaluate) == ('/data/there.csv', 'all')
+
+
+def test_micle_differs_from_its_control_in_pairs_alone():
+    runs = by_name(runs_of('derm', **NATURAL))
+    micle, control = (
+        runs[f'pretrain/simclr_natural-simclr-{stage}/seed0'].check(HERE).config.to_dict()
+        for stage in ('micle', 'simclr_on')
+    )
+    assert config_lib.differences(micle, control) == ['pairing=case (augment there)']
+
+
 def test_without_natural_images_the_methods_that_need_them_are_left_out():
     with pytest.raises(InputError, match="baseline 'supervised' is not among the methods"):
         runs_of('derm')
@@ -185,15 +240,35 @@ def test_without_natural_images_the_methods_that_need_them_are_left_out():
     [
         ({'only': ('micel',)}, "'micel' is none of the methods, did you mean micle"),
         ({'baseline': 'nothing'}, "'nothing' is none of the methods"),
-        ({'seeds': ()}, 'seeds=.* must name each value once'),
+        ({'seeds': ()}, 'seeds must name at least one value'),
+        ({'seeds': (0, 1000), 'finetunings': 2}, 'seeds must lie within 1000'),
+        ({'label_draws': (-1,)}, 'label_draws: -1 is none of whole numbers below 1000'),
+        ({'margin': float('nan')}, 'margin=nan must be 0 or more'),
+        ({'methods': (('mine',),)}, r"methods: \('mine',\) is none of"),
+        ({'networks': (50,)}, r'networks: 50 is none of \(DEPTH, WIDTH\) pairs'),
+        ({'comparisons': (1,)}, r'comparisons: 1 is none of'),
+        ({'comparisons': (('micle', 'micle'),)}, 'not a pair of methods'),
+        ({'learning_rates': ('a',), 'weight_decays': (0,)}, "learning_rates: 'a' is none of"),
+        ({'learning_rates': (0.1, 0.1004), 'weight_decays': (0,)}, 'within three digits'),
+        ({'only': (1,)}, 'only: 1 is none of names in quotes'),
+        ({'subgroups': (1,)}, 'subgroups: 1 is none of'),
+        ({'natural_stages': ('x',)}, "natural_stages: 'x' is no stage"),
+        ({'compared': ('top1', 'top1')}, 'compared=.* must name each value once'),
+        ({'label_fractions': (0.1, 0.5)}, 'must hold 1.0'),
+        ({'label_fractions': (0.1, 1.0), 'compared': ()}, 'need a figure'),
+        ({'label_fractions': (0.1,), 'shift': 'val'}, 'val is reduced like the labels'),
+        ({'finetune.label_fraction': 0.3}, 'give --config.label_fractions'),
+        ({'every.seed': 3}, 'every.seed is an axis of the study: give --config.seeds'),
+        ({'finetune.splits.evaluate': 'all'}, 'name the splits to be compared'),
         ({'seeds': (1, 1)}, 'seeds=.* must name each value once'),
-        ({'label_fractions': (0.0, 1.0)}, 'label_fractions: 0.0 is outside'),
+        ({'label_fractions': (0.0, 1.0)}, 'label_fractions: 0.0 is none of above 0'),
         ({'comparisons': (('micle', 'mickle'),)}, 'not a pair of methods'),
         ({'learning_rates': (0.1,)}, 'set both'),
         ({'methods': (('mine', ('unknown',)),), 'baseline': ''}, "'unknown' is no stage"),
         ({'finetunings': 0}, 'must be 1 or more'),
         ({'shift': 'all'}, "'all' is no split"),
         ({'embedding_map': 'tsne'}, 'embedding_map=tsne is not one of'),
+        ({'embedding_map': 'umap'}, 'needs the package umap-learn'),
         ({'compared': ('top2',)}, "'top2' is not one of .*, did you mean top1"),
     ],
 )

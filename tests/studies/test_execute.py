@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+from big_ssl import study
 from big_ssl.errors import InputError
 from big_ssl.studies import execute
 
@@ -176,6 +177,35 @@ def test_listed_commands_run_elsewhere_and_collected(undisturbed, start, compile
     assert process.returncode == 0, errors
     assert_same(moved, undisturbed)
     assert not (moved / 'logs').exists()
+
+
+def test_runs_that_crash(tmp_path, monkeypatch, capsys):
+    """The others are tried, the report is written, and the exit code is 1."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(execute, '_do', lambda *_: 1)
+    command = ['study', '--config=configs/studies/finetune_search.py:demo', f'--workdir={tmp_path}']
+    assert study.main(command) == 1
+    assert '4 of 4 runs failed' in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / 'report.html').exists()
+
+
+def test_tables_are_looked_at_before_anything_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(execute, '_do', lambda *_: pytest.fail('it ran'))
+    table = tmp_path / 'own.csv'
+    table.write_text('\ufeffimage_path,label,sex\n')
+    command = [
+        'study', '--config=configs/studies/derm.py', f'--workdir={tmp_path}/s',
+        '--config.baseline=random', '--config.comparisons=()',
+        f'--config.every.dataset.manifest={table}',
+    ]  # fmt: skip
+    for flag, message in (
+        ("--config.subgroups=('sex','age')", f"{table}: no column 'age' (--config.subgroups"),
+        ('--config.elsewhere_manifest=/none.csv', '/none.csv: cannot be read'),
+        ('--level=1', '--level=N is for --list'),
+    ):
+        assert study.main([*command, flag]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_two_studies_in_one_folder(tmp_path, monkeypatch):
