@@ -1,6 +1,7 @@
 """Judging a classifier on the cases of a split: image scores, aggregated to cases, and figures."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from big_ssl.evaluation import calibration, subgroups, summary
 from big_ssl.evaluation.cases import aggregate
 from big_ssl.tasks import outputs
 from big_ssl.tasks.scores import Scores
+
+log = logging.getLogger(__name__)
 
 THRESHOLD = 'val/threshold_at_90_specificity/'
 QUICK = ('top1', 'balanced_accuracy', 'auc_macro_all')  # shown while training
@@ -61,7 +64,16 @@ def check_labels(config: ConfigDict, manifest: Manifest, split: Split, task: Tas
         raise InputError(f'{manifest.path}: no row of split {split.name} has a label')
     labels.encode(manifest, split.rows, task)
     if config.aggregate != 'none':
-        labels.case_label(manifest, split.rows, cases.codes(cases.case_names(manifest, split.rows)))
+        named = cases.case_names(manifest, split.rows)
+        labels.case_label(manifest, split.rows, cases.codes(named))
+        everything = manifest.rows(config_lib.names(split.name))
+        others = everything[manifest.label[everything] == '']
+        if left_out := int(np.isin(cases.case_names(manifest, others), named).sum()):
+            log.warning(
+                '%s: split %s: %d images without a label belong to cases that have one; they are '
+                'left out, so give all images of a case its label',
+                *(manifest.path, split.name, left_out),
+            )
     for column in config.subgroups:
         if column not in manifest.further:
             found = ', '.join(manifest.further.columns) or 'none'

@@ -42,6 +42,19 @@ def test_labels_that_can_be_judged(manifest):
     judge.check_labels(config, manifest, Split('test', np.array([0, 1, 3])), TASK)
 
 
+def test_images_without_the_label_of_their_case(tmp_path, caplog):
+    rows = [
+        ('0.png', 'A', '', 'x', 'test'),
+        ('1.png', 'A', '', '', 'test'),
+        ('2.png', 'B', '', '', 'test'),
+        ('3.png', '', '', '', 'test'),
+    ]
+    manifest = helpers.manifest_of(tmp_path, rows)
+    (split,) = judge.splits_of(defaults(), manifest, ['test'])
+    judge.check_labels(defaults(), manifest, split, TASK)
+    assert '1 images without a label belong to cases that have one' in caplog.text
+
+
 @pytest.mark.parametrize(('policy', 'kept'), [('alike', 10), ('full', 20)])
 def test_validation_is_reduced_like_the_labels_unless_told_otherwise(tmp_path, policy, kept):
     rows = [
