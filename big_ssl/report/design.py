@@ -59,6 +59,7 @@ def search(
     x: str = 'learning_rate',
     y: str = 'weight_decay',
     lowest: bool = False,
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
     """What was tried: a cell for each pair of settings with its figure, the best one framed.
 
@@ -67,6 +68,8 @@ def search(
         A pair without a row was not tried, its cell is empty.
       label: name of the value.
       lowest: the lowest value is the best.
+      limits: ends of the colours, where several pictures are to be read side by side; else those
+        of the values.
     """
     grid = trials.pivot(index=y, columns=x, values='value').sort_index(ascending=False)
     values = np.where(np.isfinite(grid), grid, np.nan)
@@ -74,13 +77,14 @@ def search(
     figure = Figure(figsize=(max(3.6, 1.5 + 0.66 * columns), max(1.9, 1.1 + 0.4 * rows)))
     axes = figure.subplots()
     shown = axes.imshow(values, _MAP, aspect='auto')
-    shown.set_clim(*(np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0, 1))
+    finite = values[np.isfinite(values)]
+    shown.set_clim(limits or ((finite.min(), finite.max()) if len(finite) else (0, 1)))
     places = zip(
         grid.index.get_indexer(pd.Index(trials[y])), grid.columns.get_indexer(pd.Index(trials[x]))
     )
     for row, column in places:
         _cell(axes, int(row), int(column), values[row, column])
-    if np.isfinite(values).any():
+    if len(finite):
         best = np.nanargmin(values) if lowest else np.nanargmax(values)
         row, column = divmod(int(best), columns)
         place = (column - 0.46, row - 0.46)

@@ -98,6 +98,14 @@ def test_other_settings_can_be_searched(figures):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ('temperature', 'batch size')
 
 
+def test_pictures_side_by_side_share_their_colours(figures):
+    tried = trials((0.1, 0, 0.5), (0.3, 0, 0.6))
+    (axes,) = design.search(tried, 'AUC', limits=(0.2, 0.9)).axes
+    assert axes.images[0].get_clim() == (0.2, 0.9)
+    (axes,) = design.search(tried, 'AUC').axes
+    assert axes.images[0].get_clim() == (0.5, 0.6)
+
+
 def test_a_pair_that_was_tried_twice_is_refused():
     with pytest.raises(ValueError, match='duplicate'):
         design.search(trials((0.1, 0, 0.5), (0.1, 0, 0.6)), 'AUC')

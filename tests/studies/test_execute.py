@@ -179,9 +179,8 @@ def test_listed_commands_run_elsewhere_and_collected(undisturbed, start, compile
     assert not (moved / 'logs').exists()
 
 
-def test_runs_that_crash(tmp_path, monkeypatch, capsys):
+def test_runs_that_crash(as_a_fresh_process, tmp_path, monkeypatch, capsys):
     """The others are tried, the report is written, and the exit code is 1."""
-    monkeypatch.chdir(ROOT)
     monkeypatch.setattr(execute, '_do', lambda *_: 1)
     command = ['study', '--config=configs/studies/finetune_search.py:demo', f'--workdir={tmp_path}']
     assert study.main(command) == 1
@@ -189,8 +188,9 @@ def test_runs_that_crash(tmp_path, monkeypatch, capsys):
     assert (tmp_path / 'report.html').exists()
 
 
-def test_tables_are_looked_at_before_anything_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
+def test_tables_are_looked_at_before_anything_runs(
+    as_a_fresh_process, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(execute, '_do', lambda *_: pytest.fail('it ran'))
     table = tmp_path / 'own.csv'
     table.write_text('\ufeffimage_path,label,sex\n')
