@@ -108,12 +108,7 @@ def rename(manifest: Manifest, names: Names) -> Manifest:
     return dataclasses.replace(manifest, label=labels, label_in_table=manifest.label)
 
 
-def _renamed(
-    label: str,
-    names: Names,
-    outside: collections.Counter[str],
-    where: str,
-) -> str:
+def _renamed(label: str, names: Names, outside: collections.Counter[str], where: str) -> str:
     if not names.multilabel:
         return _class_of(label, names, outside, where)
     kept: dict[str, str] = {}
@@ -125,12 +120,7 @@ def _renamed(
     return SEPARATOR.join(name + mark for name, mark in kept.items()) or SEPARATOR
 
 
-def _class_of(
-    label: str,
-    names: Names,
-    outside: collections.Counter[str],
-    where: str,
-) -> str:
+def _class_of(label: str, names: Names, outside: collections.Counter[str], where: str) -> str:
     if (known := names.meaning.get(_folded(label))) is not None:
         return known
     if label in names.classes or not names.classes:
@@ -150,14 +140,24 @@ def _folded(name: str) -> str:
     return unicodedata.normalize('NFC', name).casefold()
 
 
-def _check_classes(classes: Iterable[object]) -> None:
+def one_name(names: Iterable[str]) -> tuple[str, str] | None:
+    """The first two of these names that are one but for case (or how accents are stored)."""
     known: dict[str, str] = {}
+    for name in names:
+        if other := known.get(_folded(name)):
+            return other, name
+        known[_folded(name)] = name
+    return None
+
+
+def _check_classes(classes: Iterable[object]) -> None:
+    names: list[str] = []
     for name in classes:
         if not isinstance(name, str) or not name.strip():
             raise InputError(f'config: labels.classes: {name!r} is no name; write it as "{name}"')
-        if other := known.get(_folded(name)):
-            raise InputError(f'config: classes {other!r} and {name!r} are one name')
-        known[_folded(name)] = name
+        names.append(name)
+    if pair := one_name(names):
+        raise InputError(f'config: classes {pair[0]!r} and {pair[1]!r} are one name')
 
 
 def _read_map(path: str) -> dict[str, str]:

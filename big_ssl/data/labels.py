@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, Shaped
 
 from big_ssl.data import permutation
 from big_ssl.data.cases import codes, patient_names
+from big_ssl.data.label_names import one_name
 from big_ssl.data.manifest import SEPARATOR, UNCERTAIN, Manifest
 from big_ssl.errors import InputError
 
@@ -80,13 +81,12 @@ def find_task(
 
 
 def _check_found(manifest: Manifest, found: set[str], multilabel: bool) -> None:
-    spelt: dict[str, str] = {}
+    if pair := one_name(sorted(found)):
+        raise InputError(
+            f'{manifest.path}: labels {pair[0]!r} and {pair[1]!r} differ in case only (or in how '
+            'accents are stored); name the classes by --config.labels.classes'
+        )
     for name in sorted(found):
-        if (other := spelt.setdefault(name.casefold(), name)) != name:
-            raise InputError(
-                f'{manifest.path}: labels {other!r} and {name!r} differ in case only; name the '
-                'classes by --config.labels.classes'
-            )
         if not multilabel and (SEPARATOR in name or name.endswith(UNCERTAIN)):
             raise InputError(
                 f'{manifest.path}: label {name!r} is of several classes or uncertain, give '

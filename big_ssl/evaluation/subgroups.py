@@ -1,5 +1,6 @@
 """Figures of the groups that a further column of the table makes: sex, age, site."""
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -27,10 +28,10 @@ def groups(
     '|', in which the images of a case differ, the first number counts; words make a group ('f|m').
     """
     values = [str(value).strip() for value in column]
-    first = [value.partition(_JOINED_BY)[0].strip() for value in values]
-    numbers = _numbers([part for value in values for part in value.split(_JOINED_BY)])
-    if numbers is not None:
-        values, numbers = first, _numbers(first)
+    parts = [[part.strip() for part in value.split(_JOINED_BY)] for value in values]
+    if _numbers([*itertools.chain(*parts)]) is not None:
+        values = [first for first, *_ in parts]
+    numbers = _numbers(values)
     if numbers is None or not edges or len(set(numbers[~np.isnan(numbers)])) <= _MAX_NUMBERS:
         return np.array([value or NOT_KNOWN for value in values])
     inner = [f'{low}-{high - 1}' for low, high in zip(edges, edges[1:])]

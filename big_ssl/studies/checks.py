@@ -3,7 +3,7 @@
 import csv
 import importlib.util
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -34,8 +34,9 @@ def check(config: ConfigDict, given: frozenset[str]) -> None:
     _check_figures(config)
     _check_methods(config)
     _check_axes(config, given)
-    _check_labels(config, given)
-    _check_splits(config, given)
+    tuned = settings.changes(config, given, FINETUNE)
+    _check_labels(config, tuned)
+    _check_splits(config, tuned)
 
 
 def check_tables(runs: Sequence[Run]) -> None:
@@ -135,11 +136,11 @@ def _check_axes(config: ConfigDict, given: frozenset[str]) -> None:
             raise InputError(f'config: {key}={config[key]} must differ within three digits')
 
 
-def _check_labels(config: ConfigDict, given: frozenset[str]) -> None:
+def _check_labels(config: ConfigDict, tuned: Mapping[str, Any]) -> None:
+    """`tuned`: what fine-tuning changes in its config file."""
     if len(config.label_fractions) == 1:
         return
-    changes = settings.changes(config, given, FINETUNE)
-    total = [key for key in changes if key.startswith('total_')]
+    total = [key for key in tuned if key.startswith('total_')]
     if total != ['total_steps'] and (total or config[FINETUNE].total_steps is None):
         raise InputError(
             'config: with several label_fractions the length of fine-tuning must be the same for '
@@ -154,17 +155,16 @@ def _check_labels(config: ConfigDict, given: frozenset[str]) -> None:
         raise InputError('config: compared is empty: several label_fractions need a figure')
 
 
-def _check_splits(config: ConfigDict, given: frozenset[str]) -> None:
+def _check_splits(config: ConfigDict, tuned: Mapping[str, Any]) -> None:
     wanted = [name for name in (config.in_distribution, config.shift) if name]
-    changes = settings.changes(config, given, FINETUNE)
     own = config[FINETUNE]
     if ALL in wanted:
         raise InputError(f'config: {ALL!r} is no split to be compared')
-    if wanted and ALL in config_lib.names(changes.get('splits.evaluate', own.splits.evaluate)):
+    if wanted and ALL in config_lib.names(tuned.get('splits.evaluate', own.splits.evaluate)):
         raise InputError('config: finetune.splits.evaluate=all: name the splits to be compared')
-    val = changes.get('splits.val', own.splits.val)
+    val = tuned.get('splits.val', own.splits.val)
     is_reduced = min(config.label_fractions) < 1
-    if is_reduced and val in wanted and changes.get('labels.val', own.labels.val) == 'alike':
+    if is_reduced and val in wanted and tuned.get('labels.val', own.labels.val) == 'alike':
         raise InputError(
             f'config: {val} is reduced like the labels, so its cases differ between runs; to '
             'compare on it give --config.finetune.labels.val=full'

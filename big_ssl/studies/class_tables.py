@@ -75,9 +75,7 @@ def _shift(groups: Groups, pair: tuple[str, str]) -> tuple[list[dict], list[dict
 def by_class(groups: Groups) -> pd.DataFrame:
     """Columns: split, method, class, positives, value (AUC), low, high; whole groups only."""
     rows = []
-    for split, group in measure.each(groups):
-        if not group.whole:
-            continue
+    for split, group in measure.whole(groups):
         first = group.models[0]
         for i, name in enumerate(first.task.classes):
             positives = int(np.nansum(measure.positive(first, i)))
@@ -102,9 +100,9 @@ def operating_points(groups: Groups, study: epath.Path) -> pd.DataFrame:
     Columns: split, method, class, metric, value, low, high; whole groups only.
     """
     rows = []
-    for split, group in measure.each(groups):
+    for split, group in measure.whole(groups):
         model = group.models[0]
-        result = read_result(model.run, study) if group.whole else {}
+        result = read_result(model.run, study)
         place = model.table['split'].iloc[0]
         for metric, name in itertools.product(('sensitivity', 'specificity'), model.task.classes):
             key = f'{place}/{metric}_at_val_threshold/{name}'
@@ -121,9 +119,7 @@ def calibration_errors(groups: Groups) -> pd.DataFrame:
     Columns: split, method, class ('': of the predicted class), value, sd.
     """
     rows = []
-    for split, group in measure.each(groups):
-        if not group.whole:
-            continue
+    for split, group in measure.whole(groups):
         errors = pd.DataFrame([measure.calibration_errors(model) for model in group.models])
         for name in errors:
             over = seeds.spread(errors[name].to_numpy(), group.pretraining)
@@ -138,11 +134,11 @@ def by_subgroup(config: ConfigDict, groups: Groups, study: epath.Path) -> pd.Dat
     Columns: split, method, column, group, n, metric, value, low, high.
     """
     rows = []
-    for column, (split, group) in itertools.product(config.subgroups, measure.each(groups)):
+    for column, (split, group) in itertools.product(config.subgroups, measure.whole(groups)):
         first = group.models[0]
         renamed = f'manifest_{column}'  # of a column with the name of one of ours
         place = renamed if renamed in first.table else column
-        if not group.whole or place not in first.table:
+        if place not in first.table:
             continue
         edges = tuple(first.run.check(study).config.subgroup_edges)
         names = subgroups.groups(first.table[place].to_list(), edges)

@@ -1,6 +1,5 @@
 """Sections of a report that compare methods."""
 
-import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
@@ -207,14 +206,14 @@ def searched(known: Tables) -> Section | None:
     if not len(known.search):
         return None
     drawn, picked, flags = [], [], []
-    limits = known.search['value'].min(), known.search['value'].max()
+    values = known.search['value'].dropna()
+    limits = (values.min(), values.max()) if len(values) else None
     for group, trials in cells.parts(known.search, search.GROUP):
         name = name_of(*group)
         shown = trials[trials['diverged'] | trials['value'].notna()]
         if len(shown):
             label = f'macro AUC on validation, {name}'
-            shades = None if np.isnan(limits).any() else limits
-            picture = design_pictures.search(shown, label, limits=shades)
+            picture = design_pictures.search(shown, label, limits=limits)
             drawn.append(Picture(label, picture, data=shown, name=f'search_{name}'))
         for best in cells.rows(trials[trials['picked']]):
             rate, decay = f'{best.learning_rate:g}', f'{best.weight_decay:g}'

@@ -4,7 +4,8 @@ import importlib.metadata
 import os
 import platform
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from etils import epath
 
@@ -16,27 +17,51 @@ from big_ssl.studies.run import DONE, RUNS, Run
 PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy', 'scikit-learn')
 
 
-def check_same_tables(runs: Sequence[Run], states: Mapping[str, str], study: epath.Path) -> None:
-    """Raises InputError if a table was changed between two runs."""
-    first: dict[str, tuple[str, Run]] = {}
-    for run, table, fingerprint in _tables(runs, states, study):
-        known, other = first.setdefault(table, (fingerprint, run))
-        if known != fingerprint:
+class Read(NamedTuple):
+    """A table that a run read, as it was then."""
+
+    run: Run
+    table: str
+    fingerprint: str
+
+
+def tables_read(runs: Sequence[Run], states: Mapping[str, str], study: epath.Path) -> list[Read]:
+    """One for each run that is done.
+
+    Raises:
+      InputError: a table was changed between two runs.
+    """
+    found: list[Read] = []
+    first: dict[str, Read] = {}
+    for run in runs:
+        result = read_result(run, study) if states[run.name] == DONE else {}
+        if 'evaluated/data' in result:
+            new = Read(run, str(result['evaluated/table']), result['evaluated/data'])
+        elif 'trained_on/fingerprint' in result:
+            new = Read(run, str(result['trained_on/data']), result['trained_on/fingerprint'])
+        else:
+            continue
+        known = first.setdefault(new.table, new)
+        if known.fingerprint != new.fingerprint:
             raise InputError(
-                f'{table} was changed between {other.name} and {run.name}: delete the folders of '
-                f'the runs made with the older one below {study / RUNS}'
+                f'{new.table} was changed between {known.run.name} and {run.name}: delete the '
+                f'folders of the runs made with the older one below {study / RUNS}'
             )
+        found.append(new)
+    return found
 
 
 def section(
     runs: Sequence[Run],
     states: Mapping[str, str],
+    read: Sequence[Read],
     study: epath.Path,
     command: Sequence[str],
 ) -> Section:
     """Commands, versions and fingerprints of the data; and what is not done.
 
     Args:
+      read: `tables_read`.
       command: arguments of the study's own command line.
     """
     versions = [['python', platform.python_version()]]
@@ -45,7 +70,7 @@ def section(
             versions.append([name, importlib.metadata.version(name)])
         except importlib.metadata.PackageNotFoundError:
             continue
-    data = {print_: table for _, table, print_ in _tables(runs, states, study)}
+    data = {each.fingerprint: each.table for each in read}
     not_done = [[name, state] for name, state in states.items() if state != DONE]
     shown = [
         Table('Versions', ['package', 'version'], [*versions, ['processors', os.cpu_count()]]),
@@ -64,15 +89,3 @@ def section(
         shown,
         commands=[shlex.join(['python', '-m', 'big_ssl.study', *command]), *commands],
     )
-
-
-def _tables(
-    runs: Sequence[Run], states: Mapping[str, str], study: epath.Path
-) -> Iterator[tuple[Run, str, str]]:
-    """Each run that is done with a table that it read and its fingerprint."""
-    for run in runs:
-        result = read_result(run, study) if states[run.name] == DONE else {}
-        if 'evaluated/data' in result:
-            yield run, str(result['evaluated/table']), result['evaluated/data']
-        elif 'trained_on/fingerprint' in result:
-            yield run, str(result['trained_on/data']), result['trained_on/fingerprint']

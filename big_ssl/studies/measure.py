@@ -85,5 +85,10 @@ def codes(names: np.ndarray) -> np.ndarray:
     return np.unique(names, return_inverse=True)[1]
 
 
+def whole(groups: Groups) -> Iterator[tuple[str, Group]]:
+    """Those with the largest share of the labels."""
+    return ((split, group) for split, group in each(groups) if group.whole)
+
+
 def each(groups: Groups) -> Iterator[tuple[str, Group]]:
     return ((split, group) for split, some in groups.items() for group in some)

@@ -46,7 +46,12 @@ def highlights(
 
 
 def sections(
-    config: ConfigDict, done: Sequence[Run], study: epath.Path, groups: Groups, known: Tables
+    config: ConfigDict,
+    done: Sequence[Run],
+    study: epath.Path,
+    groups: Groups,
+    known: Tables,
+    synthetic: bool,
 ) -> list[Section]:
     """What was found, sections with nothing to show left out."""
     found = [
@@ -62,7 +67,7 @@ def sections(
         model_pages.curves(config, done, study),
     ]
     kept = [section for section in found if section is not None]
-    if kept and is_synthetic(done, study):
+    if kept and synthetic:
         kept.insert(0, Section('SYNTHETIC data', SYNTHETIC))
     return kept
 

@@ -31,7 +31,7 @@ def write(config: ConfigDict, runs: Sequence[Run], study: epath.Path, command: l
     missing = [name for name, state in states.items() if state != DONE]
     if missing:
         log.warning('%d of %d runs are not done: the report is partial', len(missing), len(runs))
-    made_with.check_same_tables(runs, states, study)
+    read = made_with.tables_read(runs, states, study)
     tried = search.trials(runs, states, study)
     for group, trials in cells.parts(tried, search.GROUP) if len(tried) else ():
         if not trials['picked'].any():
@@ -41,13 +41,13 @@ def write(config: ConfigDict, runs: Sequence[Run], study: epath.Path, command: l
     groups = results.read_judged(config, shown, states, study)
     known = tables.tables_of(config, groups, tried, study)
     done = [run for run in shown if states[run.name] == DONE]
-    sections = pages.sections(config, done, study, groups, known)
-    sections.append(made_with.section(runs, states, study, command))
+    synthetic = pages.is_synthetic(done, study)
+    sections = pages.sections(config, done, study, groups, known, synthetic)
+    sections.append(made_with.section(runs, states, read, study, command))
     sections = page.with_distinct_names(sections)
     page.save_figures(sections, study / FIGURES)
     highlights = pages.highlights(config, states, known)
-    title = config.title or 'Study'
-    title += ' (SYNTHETIC data)' if pages.is_synthetic(done, study) else ''
+    title = (config.title or 'Study') + (' (SYNTHETIC data)' if synthetic else '')
     page.page(title, sections, study / REPORT, highlights=highlights)
     result = figures(config, states, known)
     workdir_lib.write(study / RESULT, json.dumps(result, indent=2))

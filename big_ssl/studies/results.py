@@ -128,10 +128,10 @@ def _of_run(run: Run, study: epath.Path, splits: list[str] | None) -> list[Judge
     except FileNotFoundError:
         raise InputError(f'{path} is gone; delete {path.parent} to make it again') from None
     names = dict.fromkeys(table['split'] if splits is None else splits)
-    shown = {name: name for name in names}
+    parts = [(name, table[table['split'] == name]) for name in names]
     if splits is None:
-        shown = {name: ELSEWHERE if len(names) == 1 else f'{ELSEWHERE} {name}' for name in names}
-    parts = ((shown[name], table[table['split'] == name]) for name in names)
+        one = len(parts) == 1
+        parts = [(ELSEWHERE if one else f'{ELSEWHERE} {name}', part) for name, part in parts]
     return [_judged(run, name, task, part, path) for name, part in parts if len(part)]
 
 

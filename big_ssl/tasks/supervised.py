@@ -115,7 +115,6 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
             return {}
         return judge.quick_figures(score(state, data.validation), data.task)
 
-    pick_best = config.select == 'best'
     state = loop.fit(
         state,
         make_step(config, network, optimizer, schedule, data.task, mesh),
@@ -125,21 +124,26 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         about=about,
         writer=MetricsWriter(workdir, int(state.step)),
         monitor=monitor,
-        score=SCORE if pick_best else None,
+        score=SCORE if config.select == 'best' else None,
         should_stop=should_stop,
         what='fine-tuning',
     )
-    best = checkpoints.best() if pick_best else None
-    if best is not None:
-        state = checkpoints.restore(best, state)
-        log.info('evaluating step %d, the best on %s', best, config.splits.val)
-    elif pick_best:
-        log.warning(
-            '%s has no %s (one class only?): evaluating the last step', config.splits.val, SCORE
-        )
+    state, selected = _selected(config, checkpoints, state)
     scored = [score(state, split, should_stop) for split in data.judged]
     thresholds = judge.thresholds_of(scored[0], data.task) if data.validation else None
-    seen = provenance.at_step(about, int(state.step)) | {
-        'evaluated/checkpoint': 'last' if best is None else 'best'
-    }
+    seen = provenance.at_step(about, int(state.step)) | {'evaluated/checkpoint': selected}
     judge.report(config, workdir, data.manifest, scored, data.task, thresholds, seen)
+
+
+def _selected(
+    config: ConfigDict, checkpoints: Checkpoints, last: TrainState
+) -> tuple[TrainState, str]:
+    """The state that is evaluated, and whether it is the `best` on validation or the `last`."""
+    if config.select != 'best':
+        return last, 'last'
+    best = checkpoints.best()
+    if best is None:
+        log.warning('%s: no %s (one class?), evaluating the last step', config.splits.val, SCORE)
+        return last, 'last'
+    log.info('evaluating step %d, the best on %s', best, config.splits.val)
+    return checkpoints.restore(best, last), 'best'

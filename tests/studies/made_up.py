@@ -10,6 +10,13 @@ from big_ssl.studies import design
 
 CLASSES = ('acne', 'eczema', 'rare')
 COUNTS = {'test': (40, 30, 8), 'all': (15, 45, 12)}
+STRENGTHS = {'random': 0.6, 'supervised': 1.0, 'simclr': 1.0, 'stacked': 1.6, 'micle': 2.2}
+SETTINGS = {
+    'seeds': (0, 1, 2), 'only': ('random', 'supervised', 'micle'), 'subgroups': ('sex',),
+    'comparisons': (('micle', 'random'),), 'elsewhere_manifest': '/data/there.csv',
+    'natural_manifest': '/data/natural.csv', 'every.dataset.manifest': '/data/here.csv',
+}  # fmt: skip
+RATES = {'learning_rates': (0.3, 0.1, 0.03), 'weight_decays': (0.0,)}
 
 
 def finish(run, study: epath.Path, strength: float = 1.0, drawn=None) -> None:
