@@ -26,7 +26,12 @@ def pca(features: Float[np.ndarray, 'n d']) -> Float[np.ndarray, 'n 2']:
 def umap(
     features: Float[np.ndarray, 'n d'], neighbours: int = 15, seed: int = 0
 ) -> Float[np.ndarray, 'n 2']:
-    """McInnes et al. 2018, UMAP, with the settings of umap-learn; seeded, hence in one thread.
+    """McInnes et al. 2018, UMAP, from the package umap-learn; one thread, so a seed gives one map.
+
+    It begins with the principal components (Kobak and Linderman 2021, Nature Biotechnology 39),
+    which keeps the distances between groups: umap-learn's own start, spectral, gives another map
+    at each call where the graph of neighbours falls apart. Fewer than 3 different points, and
+    points of one feature, are returned as their principal components.
 
     Raises:
       InputError: the package umap-learn is not installed.
@@ -37,5 +42,9 @@ def umap(
         raise InputError(
             'UMAP needs the package umap-learn: pip install umap-learn, or draw PCA'
         ) from error
-    reducer = package.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
+    if len(np.unique(features, axis=0)) < 3 or features.shape[1] == 1:
+        return pca(features)
+    reducer = package.UMAP(
+        n_neighbors=min(neighbours, len(features) - 1), init='pca', random_state=seed, n_jobs=1
+    )
     return np.asarray(reducer.fit_transform(features), np.float64)

@@ -1,9 +1,9 @@
 import sys
-import types
 
 import numpy as np
 import pytest
 import sklearn.decomposition
+import sklearn.metrics
 
 from big_ssl.errors import InputError
 from big_ssl.evaluation import embedding_map
@@ -36,19 +36,29 @@ def test_a_component_that_is_not_there_is_zero(shape):
     np.testing.assert_allclose(points[:, 1], 0, atol=1e-12)
 
 
-def test_umap_is_seeded_and_only_asked_for_when_used(monkeypatch):
-    class Reducer:
-        def __init__(self, **settings):
-            self.settings = settings
+@pytest.fixture
+def umap_learn():
+    return pytest.importorskip('umap', reason='umap-learn is not installed: pip install .[umap]')
 
-        def fit_transform(self, features):
-            assert self.settings == {'n_neighbors': 4, 'random_state': 3, 'n_jobs': 1}
-            return features[:, :2].astype(np.float32)
 
-    monkeypatch.setitem(sys.modules, 'umap', types.SimpleNamespace(UMAP=Reducer))
-    features = np.random.default_rng(3).normal(size=(10, 4))
-    found = embedding_map.umap(features, neighbours=4, seed=3)
-    np.testing.assert_allclose(found, features[:, :2], rtol=1e-6)
+def test_umap_shows_groups_and_is_the_same_at_each_call(umap_learn):
+    """Groups so far apart that the graph of neighbours falls into five parts."""
+    rng = np.random.default_rng(4)
+    groups = rng.integers(0, 5, 200)
+    features = (6 * rng.normal(size=(5, 32)))[groups] + rng.normal(size=(200, 32))
+    points = embedding_map.umap(features.astype(np.float32), seed=1)
+    assert sklearn.metrics.silhouette_score(points, groups) > 0.8
+    np.testing.assert_array_equal(points, embedding_map.umap(features.astype(np.float32), seed=1))
+
+
+@pytest.mark.parametrize('shape', [(1, 5), (2, 5), (3, 5), (8, 5), (30, 1)])
+def test_umap_of_few_points_is_finite(umap_learn, shape):
+    for features in (np.random.default_rng(5).normal(size=shape), np.ones(shape)):
+        points = embedding_map.umap(features.astype(np.float32))
+        assert points.shape == (shape[0], 2) and np.isfinite(points).all()
+
+
+def test_umap_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'umap', None)  # as if not installed
     with pytest.raises(InputError, match='pip install umap-learn'):
-        embedding_map.umap(features)
+        embedding_map.umap(np.zeros((10, 4), np.float32))
