@@ -25,7 +25,7 @@ from etils import epath
 from big_ssl import command_line
 from big_ssl.errors import InputError, RunsFailed
 from big_ssl.files import REPORT
-from big_ssl.studies import checks, design, execute, settings
+from big_ssl.studies import design, execute, settings
 from big_ssl.studies.run import Run
 
 log = logging.getLogger('big_ssl')
@@ -61,7 +61,9 @@ def run(argv: Sequence[str]) -> None:
         raise InputError(f'{study}: cannot be used as a folder: {error}') from None
     failed = 0
     if not values['collect'].value:
-        checks.check_tables(runs)
+        from big_ssl.studies import preflight  # imports JAX
+
+        preflight.check(runs, study)
         failed = execute.execute(runs, study)
     from big_ssl.studies import report  # imports matplotlib and scikit-learn
 

@@ -1,19 +1,16 @@
 """What the settings of a study must be, said in one line before anything runs."""
 
-import csv
 import importlib.util
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from etils import epath
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.data.manifest import ALL
 from big_ssl.errors import InputError
 from big_ssl.studies import settings
-from big_ssl.studies.run import Run
 from big_ssl.studies.settings import FINETUNE
 
 FIGURES = ('auc_macro', 'top1', 'balanced_accuracy')  # that a study compares
@@ -37,30 +34,6 @@ def check(config: ConfigDict, given: frozenset[str]) -> None:
     tuned = settings.changes(config, given, FINETUNE)
     _check_labels(config, tuned)
     _check_splits(config, tuned)
-
-
-def check_tables(runs: Sequence[Run]) -> None:
-    """Checks that each table is there, with the columns of the subgroups, before hours of training.
-
-    Raises:
-      InputError: one is not.
-    """
-    wanted: dict[str, set[str]] = {}
-    for run in runs:
-        if path := run.settings.get('dataset.manifest'):
-            wanted.setdefault(path, set()).update(run.settings.get('subgroups', ()))
-    for path, columns in wanted.items():
-        try:
-            with epath.Path(path).open('rb') as file:
-                lines = (line.decode('utf-8-sig') for line in file)
-                found = [name.strip() for name in next(csv.reader(lines), [])]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f'{path}: cannot be read: {error}') from None
-        if missing := sorted(columns - set(found)):
-            raise InputError(
-                f'{path}: no column {missing[0]!r} (--config.subgroups; for another clinic '
-                f'--config.elsewhere.subgroups); columns found: {", ".join(found)}'
-            )
 
 
 def _check_shapes(config: ConfigDict) -> None:

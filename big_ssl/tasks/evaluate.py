@@ -12,10 +12,9 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from big_ssl import config as config_lib
-from big_ssl.data import source
 from big_ssl.files import RESULT
 from big_ssl.tasks import frozen, judge, provenance, trained
+from big_ssl.tasks.labelled import open_judged
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.distributed import StopRequest
@@ -32,11 +31,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
 
 def _trained(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: StopRequest) -> None:
     model = trained.load_classifier(config, mesh, should_stop)
-    manifest = source.open_manifest(config, model.task.classes)
-    splits = judge.splits_of(config, manifest, list(config_lib.names(config.splits.evaluate)))
-    for split in splits:
-        judge.check_labels(config, manifest, split, model.task)
-    table = source.open_images(config, manifest, *(split.rows for split in splits))
+    manifest, splits, table = open_judged(config, model.task)
     workdir_lib.begin(workdir, config.to_dict())
     scored = [
         judge.score(

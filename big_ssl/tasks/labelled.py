@@ -37,15 +37,8 @@ class Data:
 def open_data(config: ConfigDict) -> Data:
     """Raises InputError where a split has no labels, a label is unknown, or an image is missing."""
     manifest = source.open_manifest(config)
+    task = find_task(config, manifest)
     everything = labels.labelled(manifest, manifest.rows(config_lib.names(config.splits.train)))
-    task = labels.find_task(
-        manifest,
-        everything,
-        config.labels.kind,
-        config.labels.negative,
-        classes=label_names.names_of(config.labels).classes,
-        uncertain=config.labels.uncertain,
-    )
     rows = labels.fraction(manifest, everything, config.label_fraction, config.label_seed, task)
     judged = judge.splits_of(config, manifest, _judged_names(config, manifest), task)
     for split in (Split(config.splits.train, rows), *judged):
@@ -58,6 +51,31 @@ def open_data(config: ConfigDict) -> Data:
         validation=judged[0] if judged[0].name == config.splits.val else None,
         table=source.open_images(config, manifest, rows, *(split.rows for split in judged)),
     )
+
+
+def find_task(config: ConfigDict, manifest: Manifest) -> Task:
+    """The task that a training with this config learns; raises as `labels.find_task`."""
+    return labels.find_task(
+        manifest,
+        labels.labelled(manifest, manifest.rows(config_lib.names(config.splits.train))),
+        config.labels.kind,
+        config.labels.negative,
+        classes=label_names.names_of(config.labels).classes,
+        uncertain=config.labels.uncertain,
+    )
+
+
+def open_judged(config: ConfigDict, task: Task) -> tuple[Manifest, list[Split], ImageTable]:
+    """What a trained classifier is judged on: `splits.evaluate`.
+
+    Raises:
+      InputError: as `open_data`, or a label is none of the classifier's task.
+    """
+    manifest = source.open_manifest(config, task.classes)
+    splits = judge.splits_of(config, manifest, list(config_lib.names(config.splits.evaluate)))
+    for split in splits:
+        judge.check_labels(config, manifest, split, task)
+    return manifest, splits, source.open_images(config, manifest, *(s.rows for s in splits))
 
 
 def _judged_names(config: ConfigDict, manifest: Manifest) -> list[str]:

@@ -40,7 +40,12 @@ def take_over(config: ConfigDict, given: frozenset[str]) -> None:
       InputError: `init_from` holds no checkpoint.
     """
     about, _ = init_from.about(config.init_from)
-    theirs = ConfigDict(about['config'])
+    if taken := agree(config, given, ConfigDict(about['config'])):
+        log.info('as in %s: %s', config.init_from, ' '.join(taken))
+
+
+def agree(config: ConfigDict, given: frozenset[str], theirs: ConfigDict) -> list[str]:
+    """As `take_over`, from the config of the training; returns what was set, as KEY=VALUE."""
     judges = config.task != 'embed' and config.classifier == 'trained'
     taken = []
     for key in SAME_AS_TRAINED + (config_lib.OF_CLASSIFIER if judges else ()):
@@ -48,8 +53,7 @@ def take_over(config: ConfigDict, given: frozenset[str]) -> None:
         if key not in given and (value := config_lib.get(theirs, key)) != ours:
             config.update_from_flattened_dict({key: value})
             taken.append(f'{key}={value}')
-    if taken:
-        log.info('as in %s: %s', config.init_from, ' '.join(taken))
+    return taken
 
 
 @dataclasses.dataclass(frozen=True)

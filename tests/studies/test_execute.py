@@ -188,26 +188,6 @@ def test_runs_that_crash(as_a_fresh_process, tmp_path, monkeypatch, capsys):
     assert (tmp_path / 'report.html').exists()
 
 
-def test_tables_are_looked_at_before_anything_runs(
-    as_a_fresh_process, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(execute, '_do', lambda *_: pytest.fail('it ran'))
-    table = tmp_path / 'own.csv'
-    table.write_text('\ufeffimage_path,label,sex\n')
-    command = [
-        'study', '--config=configs/studies/derm.py', f'--workdir={tmp_path}/s',
-        '--config.baseline=random', '--config.comparisons=()',
-        f'--config.every.dataset.manifest={table}',
-    ]  # fmt: skip
-    for flag, message in (
-        ("--config.subgroups=('sex','age')", f"{table}: no column 'age' (--config.subgroups"),
-        ('--config.elsewhere_manifest=/none.csv', '/none.csv: cannot be read'),
-        ('--level=1', '--level=N is for --list'),
-    ):
-        assert study.main([*command, flag]) == 2
-        assert message in capsys.readouterr().err.splitlines()[-1]
-
-
 def test_two_studies_in_one_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, '_PATIENCE', 0.3)
     with (
