@@ -72,9 +72,14 @@ def test_subgroups(finetuned, other_clinic, compile_cache, tmp_path):
         f'--config.labels.map={names}', '--config.labels.other=ignore',
         "--config.subgroups=('sex',)",
     ]  # fmt: skip
-    runs.run(flags('shift_evaluate', tmp_path, table, finetuned, *more), compile_cache)
+    image_by_image = '--config.aggregate=none'
+    arguments = flags('shift_evaluate', tmp_path, table, finetuned, *more, image_by_image)
+    runs.run(arguments, compile_cache)
     result = runs.result(tmp_path)
     predictions = pd.read_csv(tmp_path / 'predictions.csv')
+    assert len(predictions) == (pd.read_csv(table)['label'] != 'Gamma').sum()
+    assert result['task/unit'] == 'images'
+    assert 'judged one by one' in (tmp_path / 'report.html').read_text()
     for sex in ('f', 'm'):
         group = predictions[predictions['sex'] == sex]
         right = (group[['a', 'b']].idxmax(axis=1) == group['label']).mean()
@@ -163,6 +168,8 @@ def test_nearest_neighbours_of_random_weights(tiny_manifest, compile_cache, tmp_
     runs.run(flags('linear_probe', tmp_path, tiny_manifest, None, *more), compile_cache)
     result = runs.result(tmp_path)
     assert result['trained_on/init_from'] == 'random initialisation'
+    assert result['task/unit'] == 'cases'
+    assert 'averaged to cases' in (tmp_path / 'report.html').read_text()
     assert 0 <= result['test/top1'] <= 1
 
 

@@ -82,9 +82,9 @@ def _means(split: str, part: pd.DataFrame, config: ConfigDict) -> Table:
         'seeds',
         'runs',
     ]
-    cases = part['cases'].iloc[0]
+    of_what = f'{part["cases"].iloc[0]} {part["unit"].iloc[0]}'
     return Table(
-        f'{split}, {cases} cases: means over seeds [95%]; deviations of the {NAMES[main]}',
+        f'{split}, {of_what}: means over seeds [95%]; deviations of the {NAMES[main]}',
         header,
         rows,
     )

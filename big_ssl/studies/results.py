@@ -29,6 +29,7 @@ class Judged:
       run: that judged it.
       split: its name, 'elsewhere' for another clinic's table (and its split, of several).
       task: what is predicted.
+      unit: what is judged, 'cases' or 'images'; below, a case is either.
       targets: [cases] class numbers, or [cases, k] of 0, 1, NaN.
       probabilities: [cases, k].
       patients: [cases] names of the clusters.
@@ -38,6 +39,7 @@ class Judged:
     run: Run
     split: str
     task: Task
+    unit: str
     targets: np.ndarray
     probabilities: Float[np.ndarray, 'n k']
     patients: Shaped[np.ndarray, ' n']
@@ -122,6 +124,7 @@ def _of_run(run: Run, study: epath.Path, splits: list[str] | None) -> list[Judge
     task = Task(
         tuple(result['task/classes']), bool(result['task/multilabel']), result['task/negative']
     )
+    unit = result.get('task/unit', 'cases')
     path = run.folder(study) / 'predictions.csv'
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -132,10 +135,12 @@ def _of_run(run: Run, study: epath.Path, splits: list[str] | None) -> list[Judge
     if splits is None:
         one = len(parts) == 1
         parts = [(ELSEWHERE if one else f'{ELSEWHERE} {name}', part) for name, part in parts]
-    return [_judged(run, name, task, part, path) for name, part in parts if len(part)]
+    return [_judged(run, name, task, unit, part, path) for name, part in parts if len(part)]
 
 
-def _judged(run: Run, split: str, task: Task, table: pd.DataFrame, path: epath.Path) -> Judged:
+def _judged(
+    run: Run, split: str, task: Task, unit: str, table: pd.DataFrame, path: epath.Path
+) -> Judged:
     table = table.reset_index(drop=True)
     columns = [f'class_{name}' if name in IDS else name for name in task.classes]
     own = np.array([f'row {i}' for i in range(len(table))], object)
@@ -145,6 +150,7 @@ def _judged(run: Run, split: str, task: Task, table: pd.DataFrame, path: epath.P
         run=run,
         split=split,
         task=task,
+        unit=unit,
         targets=encode_names(table['label'].to_numpy(), task, lambda i: f'{path} row {i + 2}'),
         probabilities=table[columns].to_numpy(np.float64),
         patients=patients,

@@ -224,5 +224,6 @@ def _summary(group: Group, name: str, metric: Metric) -> dict:
         'pretrainings': spread.n_pretrainings,
         'runs': spread.n_runs,
         'cases': len(group.models[0].targets),
+        'unit': group.models[0].unit,
         'covers_pretraining': found.covers_pretraining,
     }

@@ -156,6 +156,7 @@ def report(
         'task/classes': list(task.classes),
         'task/multilabel': task.multilabel,
         'task/negative': task.negative,
+        'task/unit': 'images' if config.aggregate == 'none' else 'cases',  # that are judged
     }
     for scores in scored:
         result |= figures(config, manifest, scores, task, thresholds)

@@ -158,10 +158,15 @@ def _overview(result: Mapping[str, Any], scored: Sequence[Scores]) -> Section:
                 value, low, high = _interval(result, name)
                 rows.append([scores.split, metric, value, low, high, result[f'{name}/n']])
                 whiskers.append((f'{metric}, {scores.split}', value, low, high))
+    unit = result['task/unit']
+    rule = {
+        'cases': 'Image scores are averaged to cases.',
+        'images': 'Images are judged one by one: where a rule speaks of cases, an image is one.',
+    }[unit]
     return Section(
         'Figures',
-        f'Image scores are averaged to cases. {INTERVAL_RULE} {MACRO_RULE}',
-        [Table('By split', ['split', 'metric', 'value', 'low', 'high', 'cases'], rows)],
+        f'{rule} {INTERVAL_RULE} {MACRO_RULE}',
+        [Table('By split', ['split', 'metric', 'value', 'low', 'high', unit], rows)],
         [Picture('95% intervals', pictures.intervals(whiskers, 'value'))],
     )
 
@@ -188,7 +193,9 @@ def _split(scores: Scores, task: Task, result: Mapping[str, Any]) -> Section:
         ]
     tables = [Table('By class', ['class', 'positives', *BY_CLASS.values()], rows)]
     if groups := _subgroups(scores.split, result):
-        tables.append(Table('By subgroup', ['group', 'cases', *HEADLINES_OF_GROUPS], groups))
+        tables.append(
+            Table('By subgroup', ['group', result['task/unit'], *HEADLINES_OF_GROUPS], groups)
+        )
     return Section(
         f'Split {scores.split}',
         'Sensitivity and specificity at the threshold that gives 90% specificity on validation. '

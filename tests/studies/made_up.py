@@ -53,6 +53,7 @@ def finish(run, study: epath.Path, strength: float = 1.0, drawn=None) -> None:
             'task/classes': list(CLASSES),
             'task/multilabel': drawn is multilabel,
             'task/negative': '',
+            'task/unit': 'images' if split == 'all' else 'cases',
             'val/auc_macro_all': strength / 10,
             f'{split}/sensitivity_at_val_threshold/acne': 0.8,
             f'{split}/sensitivity_at_val_threshold/acne/low': 0.7,

@@ -243,6 +243,7 @@ def test_report(study):
     text = (folder / 'report.html').read_text()
     for expected in ('SYNTHETIC', 'Holm', 'common', 'fingerprint', 'big_ssl.main', 'p_holm'):
         assert expected in text or expected == 'p_holm'
+    assert 'test, 78 cases: means' in text and 'elsewhere, 72 images: means' in text
     pictures = {path.stem for path in (folder / 'figures').glob('*.png')}
     data = {path.stem for path in (folder / 'figures').glob('*.csv')}
     assert {'comparison_auc_macro', 'shift', 'class_frequencies', 'embeddings'} <= pictures

@@ -100,6 +100,7 @@ def test_files_of_an_evaluation(tmp_path):
     manifest, workdir = manifest_of(tmp_path), epath.Path(tmp_path)
     areas = {'test/auc/benign': 1.0, 'test/auc/malignant': 1.0}
     result = {'test/top1': 0.5, 'test/top1/n': 3, 'trained_on/synthetic': True} | areas
+    result |= {'task/unit': 'cases'}
     outputs.write_evaluation(workdir, manifest, [scores_of(), scores_of()], TASK, result)
     table = pd.read_csv(tmp_path / 'predictions.csv', dtype={'age': str}, keep_default_na=False)
     assert len(table) == 6
