@@ -8,7 +8,8 @@ The published figure is the mean AUC of the five pathologies. What an uncertain 
 training: --config.finetune.labels.uncertain= zeros, ones, ignore, own_class. A table with one label
 an image instead (normal or pneumonia, say): --config.finetune.labels.kind=single
 --config.finetune.labels.classes="()" --config.finetune.labels.other= and
---config.elsewhere.labels.other= .
+--config.elsewhere.labels.other= . Where the images of a case carry different labels there:
+--config.elsewhere.aggregate=none judges images one by one.
 
 `:demo`: the embedded SYNTHETIC data, minutes on two CPU cores.
 """
