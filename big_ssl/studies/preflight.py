@@ -61,7 +61,8 @@ def _open(run: Run, by_name: Mapping[str, Run], study: epath.Path) -> None:
         assert run.begins_with is not None
         theirs = by_name[run.begins_with].check(study).config
         trained.agree(config, given, theirs)
-        labelled.open_judged(config, labelled.find_task(theirs, source.open_manifest(theirs)))
+        _, task = labelled.learnt(theirs, source.open_manifest(theirs))
+        labelled.open_judged(config, task)
     else:
         manifest = source.open_manifest(config)
         split = config.splits.train if config.task == 'contrastive' else config.splits.evaluate

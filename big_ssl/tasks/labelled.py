@@ -37,8 +37,7 @@ class Data:
 def open_data(config: ConfigDict) -> Data:
     """Raises InputError where a split has no labels, a label is unknown, or an image is missing."""
     manifest = source.open_manifest(config)
-    task = find_task(config, manifest)
-    everything = labels.labelled(manifest, manifest.rows(config_lib.names(config.splits.train)))
+    everything, task = learnt(config, manifest)
     rows = labels.fraction(manifest, everything, config.label_fraction, config.label_seed, task)
     judged = judge.splits_of(config, manifest, _judged_names(config, manifest), task)
     for split in (Split(config.splits.train, rows), *judged):
@@ -53,16 +52,18 @@ def open_data(config: ConfigDict) -> Data:
     )
 
 
-def find_task(config: ConfigDict, manifest: Manifest) -> Task:
-    """The task that a training with this config learns; raises as `labels.find_task`."""
-    return labels.find_task(
+def learnt(config: ConfigDict, manifest: Manifest) -> tuple[np.ndarray, Task]:
+    """All labelled rows of `splits.train` and the task they make; raises as `labels.find_task`."""
+    rows = labels.labelled(manifest, manifest.rows(config_lib.names(config.splits.train)))
+    task = labels.find_task(
         manifest,
-        labels.labelled(manifest, manifest.rows(config_lib.names(config.splits.train))),
+        rows,
         config.labels.kind,
         config.labels.negative,
         classes=label_names.names_of(config.labels).classes,
         uncertain=config.labels.uncertain,
     )
+    return rows, task
 
 
 def open_judged(config: ConfigDict, task: Task) -> tuple[Manifest, list[Split], ImageTable]:
