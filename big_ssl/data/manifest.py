@@ -5,11 +5,8 @@ means "not known". Every complaint names the file, the row (as a spreadsheet cou
 row 1) and the column.
 """
 
-import collections
-import csv
 import dataclasses
 import hashlib
-import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +16,7 @@ import pandas as pd
 from etils import epath
 
 from big_ssl.data import permutation
+from big_ssl.data.tables import read_table
 from big_ssl.errors import InputError
 
 SEPARATOR, UNCERTAIN = '|', '?'  # of several labels; after one that is uncertain
@@ -31,11 +29,11 @@ class Manifest:
     """The table as arrays of strings; `''` is "not known".
 
     Attributes:
-      path: of the CSV, for messages.
+      path: of the table, for messages.
       image_path: absolute path of each image.
       case_id, patient_id, label, split: one entry an image.
       further: the columns that big_ssl does not read, carried to `predictions.csv`.
-      lines: row number of each image as a spreadsheet counts.
+      lines: row number of each image in messages.
       label_in_table: the labels before they were given a task's names, if they were.
       announcements: what a person should be told about the table.
     """
@@ -94,20 +92,20 @@ def read_manifest(
     image_root: str | None = None,
     split_seed: int | None = 0,
 ) -> Manifest:
-    """Reads and checks a CSV.
+    """Reads and checks a table.
 
     Args:
-      path: of the CSV, local or anything `etils.epath` opens.
+      path: of the table, as `tables.read_table` takes it.
       columns: our name → the table's own, for each of `COLUMNS`.
-      image_root: what relative image paths are relative to; default the CSV's folder.
+      image_root: what relative image paths are relative to; default the table's folder.
       split_seed: of the split by patient that is made when there is no split column; None makes
         none.
 
     Raises:
       InputError: naming file, row and column.
     """
-    table = _read_csv(path)
-    lines = table.index.to_numpy() + 2
+    table = read_table(path)
+    lines = table.index.to_numpy()
 
     def where(row: int) -> str:
         return f'{path} row {lines[row]}'
@@ -170,34 +168,6 @@ def seeded_split(
     position = permutation.uniforms(seed, words)
     names = np.select([position < shares[0], position < sum(shares)], ['train', 'val'], 'test')
     return names.astype(object)[inverse]
-
-
-def _read_csv(path: str) -> pd.DataFrame:
-    """All fields as stripped strings; blank lines left out, the index still counts them."""
-    if not epath.Path(path).exists():
-        raise InputError(f'{path}: no such file')
-    try:
-        text = io.StringIO(epath.Path(path).read_bytes().decode('utf-8-sig'), newline='')
-        rows = [[field.strip() for field in row] for row in csv.reader(text, strict=True)]
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        reason = ' '.join(str(error).split())
-        raise InputError(f'{path}: cannot be read as CSV in UTF-8: {reason}') from None
-    if not any(map(any, rows)):
-        raise InputError(f'{path}: the file is empty')
-    header, *rows = rows
-    if twice := [name for name, count in collections.Counter(header).items() if name and count > 1]:
-        raise InputError(f'{path} row 1: column {twice[0]!r} is there twice')
-    for number, row in enumerate(rows, start=2):
-        if any(row[len(header) :]):
-            raise InputError(
-                f'{path} row {number}: {len(row)} fields, but the header has {len(header)}'
-            )
-        row[:] = (row + [''] * len(header))[: len(header)]
-    table = pd.DataFrame(rows, columns=header, dtype=object)
-    table = table.loc[(table != '').any(axis=1), [name != '' for name in header]]
-    if not len(table):
-        raise InputError(f'{path}: a header and no rows')
-    return table
 
 
 def _column(table: pd.DataFrame, ours: str, theirs: str, path: str) -> np.ndarray:

@@ -139,7 +139,6 @@ def test_surplus_commas_are_harmless(tmp_path):
         ('image_path,split\n\n,\n', 'a header and no rows'),
         ('path,split\na.png,train\n', "no column 'image_path' (rename it by "
          '--config.dataset.columns.image_path=NAME); columns found: path, split'),
-        ('image_path;split\na.png;train\n', 'columns found: image_path;split'),
         ('image_path,label, label\na.png,x,y\n', "row 1: column 'label' is there twice"),
         (text_of(ROWS).encode('utf-16'), 'cannot be read as CSV in UTF-8'),
         ('image_path\nä.png\n'.encode('latin-1'), 'cannot be read as CSV in UTF-8'),
