@@ -38,15 +38,17 @@ def defaults() -> ConfigDict:
 
 def _add_data(config: ConfigDict) -> None:
     config.dataset = ConfigDict()
-    config.dataset.name = 'manifest'  # manifest | phantom, phantom_elsewhere (synthetic)
-    config.dataset.manifest = config_dict.placeholder(str)  # CSV, one row an image
-    config.dataset.data_dir = config_dict.placeholder(str)  # phantom: where it is made and kept
+    # manifest | records (of big_ssl.prepare) | tfds:NAME | phantom, phantom_elsewhere (synthetic)
+    config.dataset.name = 'manifest'
+    config.dataset.manifest = config_dict.placeholder(str)  # CSV, TSV or Parquet, one row an image
+    config.dataset.data_dir = config_dict.placeholder(str)  # of records, of TFDS, of phantom
     config.dataset.image_root = config_dict.placeholder(str)  # default: the manifest's folder
     config.dataset.placement = (
         'host'  # host: tf.data reads files | device: all images on the device
     )
     config.dataset.device_size = 0  # placement=device: stored side in pixels; 0 = twice image_size
     config.dataset.channels = 3  # 1 keeps grey images grey until they are on the device
+    config.dataset.window = ''  # of 16-bit images: LOW,HIGH (become black, white) | full | minmax
     config.dataset.columns = ConfigDict()  # the manifest's own names for its columns
     for column in ('image_path', 'case_id', 'patient_id', 'label', 'split'):
         config.dataset.columns[column] = column
@@ -216,7 +218,6 @@ def _check_judged(config: ConfigDict) -> None:
 def _check_choices(config: ConfigDict) -> None:
     choices: dict[str, tuple[Any, ...]] = {
         'task': TASKS,
-        'dataset.name': ('manifest', 'phantom', 'phantom_elsewhere'),
         'dataset.placement': ('host', 'device'),
         'dataset.channels': (1, 3),
         'labels.kind': ('single', 'multi'),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from big_ssl.data import cases, feed, source
+from big_ssl.data import cases, datasets, feed
 from big_ssl.data.sampler import Sampler
 from big_ssl.main import parse
 from big_ssl.train import mesh as mesh_lib
@@ -38,12 +38,12 @@ workdir.write = page.page = writers.EventFileWriter = refuse
 
 def make_feed(arguments: list[str]) -> feed.Feed:
     config, *_ = parse(['main', *arguments])
-    manifest = source.open_manifest(config)
+    manifest = datasets.open_manifest(config)
     rows = manifest.rows(('train',))
     sampler = Sampler(cases.units_of_cases(manifest, rows), 3, config.batch_size, views=2)
     return feed.Feed(
         config,
-        source.open_images(config, manifest, rows),
+        datasets.open_images(config, manifest, rows),
         sampler,
         mesh_lib.make_mesh(),
         whole=lambda indices: {'groups': indices.groups, 'all': indices.examples},

@@ -34,7 +34,7 @@ def stored_images(
         )
 
     def load(row: int) -> np.ndarray:
-        pixels = decode(table.manifest, row, table.channels)
+        pixels = decode(table, row)
         image = Image.fromarray(pixels if table.channels == 3 else pixels[..., 0])
         resized = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
         return resized.reshape(size, size, table.channels)

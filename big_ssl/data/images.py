@@ -1,26 +1,26 @@
-"""Image files: what their headers say, and decoding by Pillow (no TensorFlow).
+"""The images of a run: what their headers say, and decoding by Pillow (no TensorFlow).
 
-Accepted are JPEG and PNG with 8 bits a channel. Everything that could silently become something
-else (CMYK, 16 bits, animations, images of absurd size) is refused by file and row.
+Read as they are: JPEG and PNG of 8 bits, and grey PNG of 16 bits, which `config.dataset.window`
+turns into 8. Other formats go through `big_ssl.prepare`.
 """
 
 import dataclasses
 import io
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from big_ssl.augment.crops import centre_box
+from big_ssl.data import image_files, windows
 from big_ssl.data.manifest import Manifest
 from big_ssl.errors import InputError
 
-MODES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
+JPEG, PNG, PNG16 = range(3)
 _WORKERS = 16
 
 
@@ -30,59 +30,93 @@ class ImageTable:
 
     Attributes:
       manifest: the table that the images come from.
-      sizes: [n, 2] height and width in pixels; 0 for rows that were not asked for.
-      jpeg: [n] JPEG (else PNG).
+      sizes: [n, 2] height and width of the upright image in pixels; 0 for rows not asked for.
+      formats: [n] `JPEG`, `PNG` or `PNG16`.
+      orientations: [n] EXIF's number; 1 is upright.
       channels: 1 or 3, of the decoded images.
+      window: what turns 16-bit values into 8-bit ones.
     """
 
     manifest: Manifest
     sizes: Int[np.ndarray, 'n 2']
-    jpeg: Bool[np.ndarray, ' n']
+    formats: UInt8[np.ndarray, ' n']
+    orientations: UInt8[np.ndarray, ' n']
     channels: int
+    window: windows.Window | None = None
+
+    def error(self, row: int, problem: object) -> InputError:
+        """An error that names row and file."""
+        where, path = self.manifest.where(row), self.manifest.image_path[row]
+        return InputError(f'{where}: {path}: {problem}')
 
 
-def read_headers(manifest: Manifest, rows: Int[np.ndarray, ' k'], channels: int) -> ImageTable:
-    """Opens every file among `rows` once, headers only.
+def read_headers(
+    manifest: Manifest,
+    rows: Int[np.ndarray, ' k'],
+    channels: int,
+    window: windows.Window | None = None,
+) -> ImageTable:
+    """Opens every file among `rows` once, headers only; what lies in records has been looked at.
 
     Raises:
       InputError: a file is missing or is not an image that can be used, naming file and row.
     """
+    if (store := manifest.store) is not None:
+        facts = store.sizes, store.formats, store.orientations
+        table = ImageTable(manifest, *facts, channels, window)
+        _check_window(table, rows)
+        return table
+    count = len(manifest)
+    sizes, ones = np.zeros((count, 2), np.int64), np.ones(count, np.uint8)
+    table = ImageTable(manifest, sizes, np.zeros(count, np.uint8), ones, channels, window)
 
-    def header(row: int) -> tuple[int, int, bool]:
-        with _opened(manifest, row) as image:
-            return image.height, image.width, image.format != 'PNG'
+    def header(row: int) -> tuple[tuple[int, int], int, int]:
+        with _opened(table, row) as image:
+            png = PNG16 if image_files.is_16_bit(image) else PNG
+            kind = png if image.format == 'PNG' else JPEG
+            return image_files.upright_size(image), kind, image_files.orientation(image)
 
-    sizes = np.zeros((len(manifest), 2), np.int64)
-    jpeg = np.zeros(len(manifest), bool)
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for row, (height, width, is_jpeg) in zip(rows, pool.map(header, rows)):
-            sizes[row], jpeg[row] = (height, width), is_jpeg
-    return ImageTable(manifest=manifest, sizes=sizes, jpeg=jpeg, channels=channels)
+        for row, (size, kind, turn) in zip(rows, pool.map(header, rows)):
+            table.sizes[row], table.formats[row], table.orientations[row] = size, kind, turn
+    _check_window(table, rows)
+    return table
 
 
-def decode(manifest: Manifest, row: int, channels: int) -> UInt8[np.ndarray, 'h w c']:
-    """One whole image.
+def _check_window(table: ImageTable, rows: Int[np.ndarray, ' k']) -> None:
+    """Raises InputError where there are 16-bit images and no window for them."""
+    deep = rows[table.formats[rows] == PNG16]
+    if table.window is None and len(deep):
+        raise table.error(
+            deep[0],
+            f'16 bits a pixel; say what becomes black and white by --config.dataset.window='
+            f'{windows.HINT}',
+        )
+
+
+def decode(table: ImageTable, row: int) -> UInt8[np.ndarray, 'h w c']:
+    """One whole image, upright.
 
     Raises:
       InputError: it does not decode.
     """
-    with _opened(manifest, row) as image:
-        return _pixels(_converted(image, channels, manifest, row))
+    with _opened(table, row) as image:
+        return image_files.eight_bit(_converted(image, table, row))
 
 
 def evaluation_image(
-    manifest: Manifest, row: int, channels: int, *, size: int, proportion: float
+    table: ImageTable, row: int, *, size: int, proportion: float
 ) -> UInt8[np.ndarray, 'size size c']:
     """Centre crop of `proportion` of the shorter side, resized by Pillow's BILINEAR (antialiased).
 
     Raises:
       InputError: the image does not decode.
     """
-    with _opened(manifest, row) as image:
-        image = _converted(image, channels, manifest, row)
-        y, x, height, width = centre_box(image.height, image.width, proportion).tolist()
-        image = image.crop((x, y, x + width, y + height))
-        return _pixels(image.resize((size, size), Image.Resampling.BILINEAR))
+    with _opened(table, row) as file:
+        image = _converted(file, table, row)
+    y, x, height, width = centre_box(image.height, image.width, proportion).tolist()
+    image = image.crop((x, y, x + width, y + height))
+    return image_files.eight_bit(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def in_parallel(load: Callable[[int], Any], rows: Iterable[int]) -> Iterator[Any]:
@@ -91,49 +125,28 @@ def in_parallel(load: Callable[[int], Any], rows: Iterable[int]) -> Iterator[Any
         yield from pool.map(load, rows)
 
 
-def _opened(manifest: Manifest, row: int) -> Image.Image:
+def _opened(table: ImageTable, row: int) -> Image.Image:
     """A lazily decoded image whose file has been read."""
-    path = manifest.image_path[row]
+    path = table.manifest.image_path[row]
     try:
+        if (store := table.manifest.store) is not None:
+            return image_files.open_image(io.BytesIO(store.read(np.array([row]))[0]))
         # Only for remote paths is epath's open used: it is ten times slower on local files.
         file = io.BytesIO(epath.Path(path).read_bytes()) if '://' in path else path
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-            image = Image.open(file, formats=('JPEG', 'PNG'))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = (
-            'no such file'
-            if isinstance(error, FileNotFoundError)
-            else 'more pixels than Pillow opens'
-            if isinstance(error, Image.DecompressionBombError)
-            else getattr(error, 'strerror', None) or 'not a JPEG or PNG image'
-        )
-        raise InputError(f'{manifest.where(row)}: {path}: {reason}') from None
-    frames = getattr(image, 'n_frames', 1)
-    problem = (
-        f'{image.mode} pixels; convert it to 8-bit grey or RGB'
-        if image.mode not in MODES
-        else f'{frames} frames; save it as one still image'
-        if frames > 1 and image.format != 'MPO'  # a phone's JPEG with its preview
-        else '16 bits a channel; convert it to 8-bit grey or RGB'
-        if ';16' in str(image.tile)
-        else ''
-    )
-    if problem:
-        image.close()
-        raise InputError(f'{manifest.where(row)}: {path}: {problem}')
-    return image
+        return image_files.open_image(file)
+    except (OSError, ValueError) as error:
+        raise table.error(row, error) from None
 
 
-def _converted(image: Image.Image, channels: int, manifest: Manifest, row: int) -> Image.Image:
+def _converted(image: Image.Image, table: ImageTable, row: int) -> Image.Image:
+    """The upright image as 8-bit grey or RGB."""
+    mode = 'RGB' if table.channels == 3 else 'L'
     try:
-        return image.convert('RGB' if channels == 3 else 'L')
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(
-            f'{manifest.where(row)}: {manifest.image_path[row]}: does not decode: {error}'
-        ) from None
-
-
-def _pixels(image: Image.Image) -> UInt8[np.ndarray, 'h w c']:
-    pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+        whole = image_files.upright(image, mode)
+    except ValueError as error:
+        raise table.error(row, error) from None
+    if not image_files.is_16_bit(image):
+        return whole
+    if table.window is None:
+        raise table.error(row, '16 bits a pixel, and no --config.dataset.window')
+    return Image.fromarray(table.window.levels(image_files.sixteen_bit(whole))).convert(mode)

@@ -10,18 +10,40 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from etils import epath
+from jaxtyping import Int, UInt8
 
-from big_ssl.data import permutation
+from big_ssl.data import splits
 from big_ssl.data.tables import read_table
 from big_ssl.errors import InputError
 
 SEPARATOR, UNCERTAIN = '|', '?'  # of several labels; after one that is uncertain
 ALL = 'all'
 COLUMNS = ('image_path', 'case_id', 'patient_id', 'label', 'split')
+
+
+class Store(Protocol):
+    """Encoded images that are no files of their own, indexed by a manifest's rows.
+
+    Attributes:
+      sizes, formats, orientations: as in `images.ImageTable`.
+    """
+
+    @property
+    def sizes(self) -> Int[np.ndarray, 'n 2']: ...
+
+    @property
+    def formats(self) -> UInt8[np.ndarray, ' n']: ...
+
+    @property
+    def orientations(self) -> UInt8[np.ndarray, ' n']: ...
+
+    def read(self, rows: Int[np.ndarray, ' k']) -> list[bytes]:
+        """The encoded image of each of these rows; raises InputError where one is damaged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +58,9 @@ class Manifest:
       lines: row number of each image in messages.
       label_in_table: the labels before they were given a task's names, if they were.
       announcements: what a person should be told about the table.
+      listed_in: where each image is named, if the images do not come from one table of text.
+      folder: of the table; None: `image_path` is as it was listed, and no file.
+      store: where the images are; None: in files, at `image_path`.
     """
 
     path: str
@@ -48,13 +73,18 @@ class Manifest:
     lines: np.ndarray
     announcements: tuple[str, ...] = ()
     label_in_table: np.ndarray | None = None
+    listed_in: np.ndarray | None = None
+    folder: str | None = None
+    store: Store | None = None
 
     def __len__(self) -> int:
         return len(self.image_path)
 
     def where(self, row: int) -> str:
         """Names a row in a message."""
-        return f'{self.path} row {self.lines[row]}'
+        if self.listed_in is None:
+            return f'{self.path} row {self.lines[row]}'
+        return f'{self.path}: {self.listed_in[row]}'
 
     def rows(self, splits: tuple[str, ...]) -> np.ndarray:
         """Indices of the images of these splits; `('all',)` is every image, whatever its split.
@@ -72,16 +102,23 @@ class Manifest:
                 raise InputError(f'{self.path}: no row has split {name!r} (splits found: {found})')
         return np.flatnonzero(np.isin(self.split, splits))
 
+    def listed_paths(self) -> list[str]:
+        """Paths relative to `folder` where they can be: the same wherever the table lies."""
+        folder = self.folder
+
+        def listed(path: str) -> str:
+            if folder is None or ('://' in path) != ('://' in folder):
+                return path
+            return os.path.relpath(path, folder)
+
+        return [listed(path) for path in self.image_path.tolist()]
+
     def fingerprint(self) -> str:
         """SHA-256 of paths (relative to the table), ids, labels and splits, 16 hex digits."""
         digest = hashlib.sha256()
-        folder = str(epath.Path(self.path).parent)
         label = self.label if self.label_in_table is None else self.label_in_table
-        for row in zip(self.image_path, self.case_id, self.patient_id, label, self.split):
-            elsewhere = ('://' in row[0]) != ('://' in folder)
-            relative = row[0] if elsewhere else os.path.relpath(row[0], folder)
-            line = '\x1f'.join((relative, *row[1:]))
-            digest.update(line.encode() + b'\x1e')
+        for row in zip(self.listed_paths(), self.case_id, self.patient_id, label, self.split):
+            digest.update('\x1f'.join(row).encode() + b'\x1e')
         return digest.hexdigest()[:16]
 
 
@@ -92,33 +129,59 @@ def read_manifest(
     image_root: str | None = None,
     split_seed: int | None = 0,
 ) -> Manifest:
-    """Reads and checks a table.
+    """Reads and checks a table; `path` is as `tables.read_table` takes it, the rest as `checked`.
+
+    `image_root` is by default the table's folder.
+    """
+    folder = str(epath.Path(path).parent)
+    return checked(
+        read_table(path),
+        path,
+        columns=columns,
+        root=image_root or folder,
+        folder=folder,
+        split_seed=split_seed,
+    )
+
+
+def checked(
+    table: pd.DataFrame,
+    path: str,
+    *,
+    columns: Mapping[str, str],
+    root: str | None,
+    folder: str | None = None,
+    split_seed: int | None = 0,
+    listed_in: np.ndarray | None = None,
+) -> Manifest:
+    """Checks a table of images.
 
     Args:
-      path: of the table, as `tables.read_table` takes it.
+      table: of strings; its index is the row in messages.
+      path: of the table, for messages.
       columns: our name → the table's own, for each of `COLUMNS`.
-      image_root: what relative image paths are relative to; default the table's folder.
+      root: what relative image paths are relative to; None leaves them as they are.
+      folder: see `Manifest`.
       split_seed: of the split by patient that is made when there is no split column; None makes
         none.
+      listed_in: where each image is named, in place of its row.
 
     Raises:
       InputError: naming file, row and column.
     """
-    table = read_table(path)
     lines = table.index.to_numpy()
 
     def where(row: int) -> str:
-        return f'{path} row {lines[row]}'
+        return f'{path} row {lines[row]}' if listed_in is None else f'{path}: {listed_in[row]}'
 
     text = {ours: _column(table, ours, columns[ours], path) for ours in COLUMNS}
-    root = image_root or str(epath.Path(path).parent)
     units = _split_unit(text)
     text['image_path'] = _resolve(text['image_path'], root, columns['image_path'], where)
     _check_unique(text['image_path'], columns['image_path'], where)
     _check_nested(text['case_id'], text['patient_id'], where)
     announcements = []
     if columns['split'] not in table and split_seed is not None:
-        text['split'] = seeded_split(units, split_seed)
+        text['split'] = splits.seeded_split(units, split_seed)
         counts = (f'{name} {(text["split"] == name).sum()}' for name in ('train', 'val', 'test'))
         announcements.append(
             f'{path} has no column {columns["split"]!r}: split by patient (by case or image where '
@@ -134,10 +197,16 @@ def read_manifest(
     further = table.drop(columns=[columns[name] for name in COLUMNS if columns[name] in table])
     return Manifest(
         path=path,
-        **text,
+        image_path=text['image_path'],
+        case_id=text['case_id'],
+        patient_id=text['patient_id'],
+        label=text['label'],
+        split=text['split'],
         further=further.reset_index(drop=True),
         lines=lines,
         announcements=tuple(announcements),
+        listed_in=listed_in,
+        folder=folder,
     )
 
 
@@ -145,29 +214,6 @@ def _split_unit(text: Mapping[str, np.ndarray]) -> np.ndarray:
     unit = 'image ' + text['image_path']
     unit = np.where(text['case_id'] != '', 'case ' + text['case_id'], unit)
     return np.where(text['patient_id'] != '', 'patient ' + text['patient_id'], unit)
-
-
-def seeded_split(
-    units: np.ndarray, seed: int, shares: tuple[float, float] = (0.7, 0.1)
-) -> np.ndarray:
-    """`train`, `val` or `test` for each unit name; equal names go together, whatever is added.
-
-    Args:
-      units: strings [n], a patient, case or image each.
-      seed: another seed is another split.
-      shares: of train and val; the rest is test.
-    """
-    unique, inverse = np.unique(units, return_inverse=True)
-    words = np.array(
-        [
-            int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), 'big')
-            for name in unique.tolist()
-        ],
-        np.uint64,
-    )
-    position = permutation.uniforms(seed, words)
-    names = np.select([position < shares[0], position < sum(shares)], ['train', 'val'], 'test')
-    return names.astype(object)[inverse]
 
 
 def _column(table: pd.DataFrame, ours: str, theirs: str, path: str) -> np.ndarray:
@@ -180,7 +226,11 @@ def _column(table: pd.DataFrame, ours: str, theirs: str, path: str) -> np.ndarra
     return np.full(len(table), '', dtype=object)
 
 
-def _resolve(paths: np.ndarray, root: str, column: str, where: Callable[[int], str]) -> np.ndarray:
+def _resolve(
+    paths: np.ndarray, root: str | None, column: str, where: Callable[[int], str]
+) -> np.ndarray:
+    if root is None:
+        return paths
     resolved = []
     for row, value in enumerate(paths):
         if not value:

@@ -1,9 +1,6 @@
 """Running what is not done yet, one run after the other, each a process of its own."""
 
 import collections
-import contextlib
-import ctypes
-import fcntl
 import json
 import logging
 import os
@@ -12,11 +9,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from etils import epath
 from tqdm import tqdm
 
+from big_ssl import processes
 from big_ssl.command_line import DIVERGED, PREEMPTED, WRONG_INPUT
 from big_ssl.command_line import DONE as EXIT_DONE
 from big_ssl.errors import InputError, Preempted
@@ -39,7 +37,8 @@ def execute(runs: Sequence[Run], study: epath.Path) -> int:
       InputError: a run says that its input is wrong, or another study is at work in the folder.
       Preempted: asked to stop; what was running has saved.
     """
-    with _lock(study), _Stop() as stop:
+    busy = f'{study}: another study is at work here'
+    with processes.alone(study / LOCK, busy, _PATIENCE), _Stop() as stop:
         states = {run.name: run.state(study) for run in runs}
         progress = _Progress(runs, study, states)
         for run in runs:
@@ -76,7 +75,7 @@ def _do(run: Run, study: epath.Path, stop: '_Stop') -> int:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == 'linux' else None,
+            preexec_fn=processes.die_with_parent if sys.platform == 'linux' else None,
         )
         stop.child = process
         assert process.stdout is not None
@@ -85,11 +84,6 @@ def _do(run: Run, study: epath.Path, stop: '_Stop') -> int:
             file.flush()
             print(f'  {line}', end='', file=sys.stderr, flush=True)
         return process.wait()
-
-
-def _die_with_parent() -> None:
-    """A study that is killed must leave nobody behind who writes into its folders."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _last_line(run: Run, study: epath.Path) -> str:
@@ -117,24 +111,6 @@ class _Stop:
         if self.child is not None and self.child.poll() is None:
             log.warning('asked to stop: waiting for the run to save')
             self.child.send_signal(signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def _lock(study: epath.Path) -> Iterator[None]:
-    if '://' in str(study):
-        yield
-        return
-    with open(study / LOCK, 'w') as file:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise InputError(f'{study}: another study is at work here') from None
-                time.sleep(0.2)
-        yield
 
 
 class _Progress:

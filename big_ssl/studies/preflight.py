@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from etils import epath
 
 from big_ssl import config as config_lib
-from big_ssl.data import source
+from big_ssl.data import datasets
 from big_ssl.errors import InputError
 from big_ssl.studies.run import DONE, HAS_DIVERGED, Run
 from big_ssl.tasks import labelled, trained
@@ -52,7 +52,7 @@ def check(runs: Sequence[Run], study: epath.Path) -> None:
 
 def _open(run: Run, by_name: Mapping[str, Run], study: epath.Path) -> None:
     config, _, given = run.check(study)
-    if config.dataset.name in source.PHANTOMS:
+    if config.dataset.name in datasets.PHANTOMS:
         return
     log.info('looking at %s, for %s', config.dataset.manifest, run.name)
     if config.task == 'supervised':
@@ -61,9 +61,9 @@ def _open(run: Run, by_name: Mapping[str, Run], study: epath.Path) -> None:
         assert run.begins_with is not None
         theirs = by_name[run.begins_with].check(study).config
         trained.agree(config, given, theirs)
-        _, task = labelled.learnt(theirs, source.open_manifest(theirs))
+        _, task = labelled.learnt(theirs, datasets.open_manifest(theirs))
         labelled.open_judged(config, task)
     else:
-        manifest = source.open_manifest(config)
+        manifest = datasets.open_manifest(config)
         split = config.splits.train if config.task == 'contrastive' else config.splits.evaluate
-        source.open_images(config, manifest, manifest.rows(config_lib.names(split)))
+        datasets.open_images(config, manifest, manifest.rows(config_lib.names(split)))

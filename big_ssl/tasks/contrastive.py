@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl.data import cases, feed, source
+from big_ssl.data import cases, datasets, feed
 from big_ssl.data.manifest import Manifest
 from big_ssl.data.sampler import Indices, Sampler
 from big_ssl.errors import InputError
@@ -88,10 +88,10 @@ def save_pairs(
 def run(config: ConfigDict, workdir: epath.Path) -> None:
     """Pre-trains, resuming where the workdir left off, and writes the result and the report."""
     mesh, should_stop = mesh_lib.make_mesh(), StopRequest()
-    manifest = source.open_manifest(config)
+    manifest = datasets.open_manifest(config)
     rows = manifest.rows(config_lib.names(config.splits.train))
     bank, query = monitor.bank_and_query(config, manifest)
-    table = source.open_images(config, manifest, rows, *([query.rows] if query else []))
+    table = datasets.open_images(config, manifest, rows, *([query.rows] if query else []))
     units = make_units(config, manifest, rows)
     sampler = Sampler(units, config.seed, config.batch_size, config.views)
     training = feed.Feed(config, table, sampler, mesh, whole=functools.partial(groups, config))

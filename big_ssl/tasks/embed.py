@@ -6,7 +6,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl.data import source
+from big_ssl.data import datasets
 from big_ssl.evaluation import embedding_map
 from big_ssl.files import REPORT
 from big_ssl.report import page
@@ -20,9 +20,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     """Embeds every image of `splits.evaluate`; `embeddings.csv`, `.parquet`, and a map of them."""
     mesh, should_stop = mesh_lib.make_mesh(), StopRequest()
     encoder = trained.load_encoder(config, mesh, should_stop)
-    manifest = source.open_manifest(config)
+    manifest = datasets.open_manifest(config)
     rows = manifest.rows(config_lib.names(config.splits.evaluate))
-    table = source.open_images(config, manifest, rows)
+    table = datasets.open_images(config, manifest, rows)
     workdir_lib.begin(workdir, config.to_dict())
     features = encoder.features(table, rows)
     if jax.process_index() != 0:

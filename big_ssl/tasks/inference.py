@@ -43,11 +43,7 @@ def over_images(
 
     def load(row: int) -> np.ndarray:
         return evaluation_image(
-            table.manifest,
-            row,
-            table.channels,
-            size=config.image_size,
-            proportion=config.crop.evaluation,
+            table, row, size=config.image_size, proportion=config.crop.evaluation
         )
 
     outputs = []

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl.data import label_names, labels, source
+from big_ssl.data import datasets, label_names, labels
 from big_ssl.data.images import ImageTable
 from big_ssl.data.labels import Task
 from big_ssl.data.manifest import Manifest
@@ -36,7 +36,7 @@ class Data:
 
 def open_data(config: ConfigDict) -> Data:
     """Raises InputError where a split has no labels, a label is unknown, or an image is missing."""
-    manifest = source.open_manifest(config)
+    manifest = datasets.open_manifest(config)
     everything, task = learnt(config, manifest)
     rows = labels.fraction(manifest, everything, config.label_fraction, config.label_seed, task)
     judged = judge.splits_of(config, manifest, _judged_names(config, manifest), task)
@@ -48,7 +48,7 @@ def open_data(config: ConfigDict) -> Data:
         rows=rows,
         judged=judged,
         validation=judged[0] if judged[0].name == config.splits.val else None,
-        table=source.open_images(config, manifest, rows, *(split.rows for split in judged)),
+        table=datasets.open_images(config, manifest, rows, *(split.rows for split in judged)),
     )
 
 
@@ -72,16 +72,16 @@ def open_judged(config: ConfigDict, task: Task) -> tuple[Manifest, list[Split], 
     Raises:
       InputError: as `open_data`, or a label is none of the classifier's task.
     """
-    manifest = source.open_manifest(config, task.classes)
+    manifest = datasets.open_manifest(config, task.classes)
     splits = judge.splits_of(config, manifest, list(config_lib.names(config.splits.evaluate)))
     for split in splits:
         judge.check_labels(config, manifest, split, task)
-    return manifest, splits, source.open_images(config, manifest, *(s.rows for s in splits))
+    return manifest, splits, datasets.open_images(config, manifest, *(s.rows for s in splits))
 
 
 def _judged_names(config: ConfigDict, manifest: Manifest) -> list[str]:
     judged = list(config_lib.names(config.splits.evaluate))
-    if source.has_split(manifest, config.splits.val):
+    if datasets.has_split(manifest, config.splits.val):
         return [config.splits.val, *(name for name in judged if name != config.splits.val)]
     if config.select == 'best':
         raise InputError(

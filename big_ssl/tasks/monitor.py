@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.augment.simclr import to_float
-from big_ssl.data import feed, labels, permutation, source
+from big_ssl.data import datasets, feed, labels, permutation
 from big_ssl.data.images import ImageTable
 from big_ssl.data.manifest import Manifest
 from big_ssl.evaluation import collapse, knn
@@ -103,7 +103,7 @@ def bank_and_query(
     if config.labels.kind == 'multi':
         log.info('kNN monitor skipped: it needs one label an image')
         return None, None
-    if not source.has_split(manifest, config.splits.val):
+    if not datasets.has_split(manifest, config.splits.val):
         log.info('kNN monitor skipped: no rows in split %s', config.splits.val)
         return None, None
     rows = [

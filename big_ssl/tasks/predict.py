@@ -7,7 +7,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl.data import cases, source
+from big_ssl.data import cases, datasets
 from big_ssl.data.labels import Task
 from big_ssl.data.manifest import Manifest
 from big_ssl.evaluation.cases import aggregate
@@ -23,9 +23,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     """Predicts every case (every image with aggregate=none) of `splits.evaluate`."""
     mesh, should_stop = mesh_lib.make_mesh(), StopRequest()
     model = trained.load_classifier(config, mesh, should_stop)
-    manifest = source.open_table(config)
+    manifest = datasets.open_table(config)
     rows = manifest.rows(config_lib.names(config.splits.evaluate))
-    table = source.open_images(config, manifest, rows)
+    table = datasets.open_images(config, manifest, rows)
     workdir_lib.begin(workdir, config.to_dict())
     probabilities = model.probabilities(table, rows)
     if jax.process_index() != 0:

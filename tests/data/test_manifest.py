@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from big_ssl.data.manifest import read_manifest, seeded_split
+from big_ssl.data.manifest import read_manifest
+from big_ssl.data.splits import seeded_split
 from big_ssl.errors import InputError
 from tests.helpers import COLUMNS, HEADER, manifest_of, write_table
 

@@ -1,4 +1,4 @@
-"""What big_ssl knows about a public data set: where it is had, its terms, and how it is laid out."""
+"""What is known of a public data set: where it is had, its terms, and how it is laid out."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,0 +1,110 @@
+"""One encoded image, opened by Pillow: its header, what makes it unusable, and its upright pixels.
+
+Everything that could silently become something else (CMYK, animations, 16-bit colour, images of
+absurd size) is refused.
+"""
+
+import struct
+import warnings
+from typing import IO
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+from PIL import Image, ImageOps
+
+EIGHT_BIT = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
+SIXTEEN_BIT = ('I;16', 'I;16B', 'I;16L', 'I;16N')
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+def open_image(
+    file: str | IO[bytes], formats: tuple[str, ...] = ('JPEG', 'PNG'), *, max_pixels: int = 0
+) -> Image.Image:
+    """A lazily decoded image; the caller closes it.
+
+    Args:
+      file: a local path, or the file's bytes.
+      formats: Pillow's names.
+      max_pixels: more are refused before they are decoded; 0 is Pillow's own limit (179 million).
+
+    Raises:
+      ValueError: what is wrong, in a few words.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of large images, and of damaged TIFF tags
+            image = Image.open(file, formats=formats)
+    except FileNotFoundError:
+        raise ValueError('no such file') from None
+    except Image.DecompressionBombError:
+        raise ValueError('more pixels than Pillow opens') from None
+    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+        names = ', '.join(formats[:-1]) + f' or {formats[-1]}'
+        reason = getattr(error, 'strerror', None) or f'not a {names} image'
+        raise ValueError(reason) from None
+    if found := _problem(image, max_pixels):
+        image.close()
+        raise ValueError(found)
+    return image
+
+
+def _problem(image: Image.Image, max_pixels: int) -> str:
+    frames = getattr(image, 'n_frames', 1)
+    if frames > 1 and image.format != 'MPO':  # a phone's JPEG with its preview
+        return f'{frames} frames; save it as one still image'
+    if image.mode not in EIGHT_BIT + SIXTEEN_BIT:
+        return f'{image.mode} pixels; convert it to grey or RGB'
+    if image.mode in EIGHT_BIT and ';16' in str(getattr(image, 'tile', '')):
+        return '16 bits a channel in colour; convert it to 8-bit RGB or 16-bit grey'
+    if 0 < max_pixels < image.width * image.height:
+        return f'{image.width} x {image.height} pixels are more than {max_pixels:,}'
+    return ''
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's number, 1 (upright) to 8, from what stands before the pixels."""
+    if image.format == 'PNG' and 'exif' not in image.info:
+        return 1  # asking further would decode the whole image
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError, struct.error):  # damaged EXIF says nothing
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width as a person sees them."""
+    turned = orientation(image) > 4
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def upright(image: Image.Image, mode: str) -> Image.Image:
+    """Decoded, turned as EXIF says, and converted to Pillow's `mode`.
+
+    Raises:
+      ValueError: it does not decode.
+    """
+    try:
+        turn = orientation(image) != 1
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            image.load()
+            whole = ImageOps.exif_transpose(image) if turn else image
+            return whole if image.mode in SIXTEEN_BIT else whole.convert(mode)
+    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+        raise ValueError(f'does not decode: {" ".join(str(error).split())}') from None
+
+
+def is_16_bit(image: Image.Image) -> bool:
+    return image.mode in SIXTEEN_BIT
+
+
+def sixteen_bit(image: Image.Image) -> UInt16[np.ndarray, 'h w']:
+    """The values of a 16-bit grey image."""
+    return np.asarray(image).astype(np.uint16)
+
+
+def eight_bit(image: Image.Image) -> UInt8[np.ndarray, 'h w c']:
+    """The values of a grey or RGB image."""
+    pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]

@@ -1,0 +1,139 @@
+"""Reading what `big_ssl.prepare` wrote: cases in array_record shards, and an index of their images.
+
+A record is a case, a serialised `tf.train.Example` as TFDS writes it. The index has a row for each
+image with its ids, label and split, the header facts of the image, and where its bytes stand in its
+record: an image is a slice of a record, and nothing has to be parsed.
+"""
+
+import dataclasses
+import functools
+import io
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from array_record.python.array_record_module import ArrayRecordReader
+from etils import epath
+from jaxtyping import Int, UInt8
+
+from big_ssl.data import manifest as manifest_lib
+from big_ssl.data.manifest import Manifest
+from big_ssl.errors import InputError
+
+INDEX, ABOUT, FORMAT = 'index.parquet', 'prepared.json', 1
+LISTED_IN, FURTHER = 'listed_in', 'table/'  # a column; what the table's further columns begin with
+PLACE = ('shard', 'record', 'offset', 'bytes')
+FACTS = (*PLACE, 'height', 'width', 'format', 'orientation')
+OWN_COLUMNS = {name: name for name in manifest_lib.COLUMNS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Images that are slices of records; see `manifest.Store`.
+
+    Attributes:
+      sizes: [n, 2] height and width of the upright image.
+      formats: [n] of `data.images`.
+      orientations: [n] EXIF's number.
+      places: [n, 4] number of the shard, number of the record in it, offset and length in bytes.
+      shards: paths.
+    """
+
+    sizes: Int[np.ndarray, 'n 2']
+    formats: UInt8[np.ndarray, ' n']
+    orientations: UInt8[np.ndarray, ' n']
+    places: Int[np.ndarray, 'n 4']
+    shards: Sequence[str]
+
+    def read(self, rows: Int[np.ndarray, ' k']) -> list[bytes]:
+        """The encoded image of each of these rows of the manifest.
+
+        Raises:
+          InputError: a shard is missing or damaged.
+        """
+        found: list[bytes] = [b''] * len(rows)
+        places = self.places[rows]
+        for shard in np.unique(places[:, 0]).tolist():
+            here = np.flatnonzero(places[:, 0] == shard)
+            wanted, which = np.unique(places[here, 1], return_inverse=True)
+            data = self._records(shard, wanted.tolist())
+            for i, record in zip(here.tolist(), which.tolist()):
+                start, length = places[i, 2:].tolist()
+                found[i] = data[record][start : start + length]
+        return found
+
+    def _records(self, shard: int, records: list[int]) -> list[bytes]:
+        path = self.shards[shard]
+        try:
+            return _reader(path).read(records)
+        except (RuntimeError, ValueError, OSError, IndexError) as error:
+            reason = ' '.join(str(error).split())
+            raise InputError(f'{path}: damaged or missing: {reason}') from None
+
+
+@functools.lru_cache(maxsize=512)
+def _reader(path: str) -> ArrayRecordReader:
+    if '://' in path:
+        raise ValueError('array_record reads local files only; copy the record set to a local disk')
+    return ArrayRecordReader(path, 'readahead_buffer_size:0')
+
+
+def is_record_set(folder: str) -> bool:
+    """Whether a complete record set is there."""
+    return (epath.Path(folder) / ABOUT).exists()
+
+
+def open_records(
+    folder: str, columns: Mapping[str, str] = OWN_COLUMNS, split_seed: int | None = 0
+) -> Manifest:
+    """Opens a record set; no shard is read.
+
+    Args:
+      folder: that `big_ssl.prepare` made.
+      columns: our name → that of a further column which is to be read in its place.
+      split_seed: as in `manifest.checked`.
+
+    Raises:
+      InputError: it is not complete, or of another version.
+    """
+    path = epath.Path(folder)
+    try:
+        about = json.loads((path / ABOUT).read_text())
+        index = pq.read_table(io.BytesIO((path / INDEX).read_bytes()))
+    except (OSError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(f'{folder}: not a complete record set: {reason}') from None
+    if about['format'] != FORMAT:
+        raise InputError(
+            f'{folder}: a record set of format {about["format"]}, this version of big_ssl reads '
+            f'{FORMAT}; prepare it again'
+        )
+    text = {
+        name.removeprefix(FURTHER): _texts(index, name)
+        for name in index.column_names
+        if name in manifest_lib.COLUMNS or name.startswith(FURTHER)
+    }
+    manifest = manifest_lib.checked(
+        pd.DataFrame(text, dtype=object),
+        folder,
+        columns=columns,
+        root=None,
+        split_seed=split_seed,
+        listed_in=_texts(index, LISTED_IN),
+    )
+    facts = {name: index[name].to_numpy() for name in FACTS}
+    store = Records(
+        sizes=np.stack([facts['height'], facts['width']], axis=1).astype(np.int64),
+        formats=facts['format'].astype(np.uint8),
+        orientations=facts['orientation'].astype(np.uint8),
+        places=np.stack([facts[name] for name in PLACE], axis=1).astype(np.int64),
+        shards=[str(path / name) for name in about['shards']],
+    )
+    return dataclasses.replace(manifest, store=store)
+
+
+def _texts(index: pa.Table, name: str) -> np.ndarray:
+    return np.array(index[name].to_pylist(), object)

@@ -1,0 +1,323 @@
+"""From a table of images to a record set: look at every image, divide, write, and only then show.
+
+The work goes on in OUT.partial, whose pieces a run that was killed finds again; OUT appears in one
+step when it is complete.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from array_record.python.array_record_module import ArrayRecordReader
+from etils import epath
+
+from big_ssl import __version__, processes
+from big_ssl.data import manifest as manifest_lib
+from big_ssl.data import records
+from big_ssl.data.cases import case_names
+from big_ssl.data.manifest import Manifest
+from big_ssl.errors import InputError
+from big_ssl.preparation import dividing, listing, page, shards, tfds_metadata
+from big_ssl.preparation.dividing import Divided
+from big_ssl.preparation.settings import FAIL, Settings
+from big_ssl.preparation.work import Scan, Task, Write, clear_scratch, written
+
+log = logging.getLogger(__name__)
+
+Run = Callable[[Sequence[Task], str], None]
+REPORT, REJECTED, DUPLICATES = 'data_report.html', 'rejected.csv', 'duplicates.csv'
+_SCANNED_AT_ONCE = 256  # source files
+_REJECTED_COLUMNS = ['listed_in', 'image_path', 'case_id', 'patient_id', 'problem']
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders:
+    """Where things go.
+
+    Attributes:
+      out: the record set.
+      work: what is not finished.
+      set: the record set while it is not complete; `out` itself where it is remote, since a remote
+        folder cannot be renamed in one step: there `records.ABOUT`, written last, completes it.
+    """
+
+    out: epath.Path
+    work: epath.Path
+    set: epath.Path
+
+    @classmethod
+    def of(cls, out: str) -> 'Folders':
+        path = out.rstrip('/')
+        work = epath.Path(f'{path}.partial')
+        return cls(epath.Path(path), work, epath.Path(path) if '://' in out else work / 'set')
+
+    def beside(self, name: str) -> epath.Path:
+        """A file next to `out`."""
+        return epath.Path(f'{self.out}.{name}')
+
+
+def make(settings: Settings, run: Run) -> None:
+    """Makes the record set, unless it is there.
+
+    Args:
+      settings: what is asked.
+      run: does pieces of work, and says what they are.
+
+    Raises:
+      InputError: naming file, row and column; nothing is left at `settings.out`.
+    """
+    manifest, announcements = listing.read(settings)
+    hashed = listing.hasher(settings) if settings.hash_ids else None
+    folders = Folders.of(settings.out)
+    identity = _identity(manifest, settings)
+    if _is_there(folders, identity):
+        log.info('already done: %s', folders.out)
+        return
+    for name in ('scan', 'parts', 'set'):
+        _make_folder(folders.work / name)
+    _make_folder(folders.set)
+    busy = f'{folders.work}: another run is at work here'
+    with processes.alone(folders.work / 'lock', busy, patience=10):
+        _claim(folders, identity)
+        images = _table(manifest, listing.stored_names(manifest, hashed))
+        scanned = _scan(images, folders, settings, run)
+        images, rejected = _usable(images, scanned, folders, settings)
+        if not (manifest.split != '').any():
+            split, lines = dividing.made(images, settings, _known(settings))
+            images, announcements = images.assign(split=split), announcements + lines
+        divided = _apart(images, folders, settings)
+        announcements += divided.announcements
+        rejected = pd.concat([rejected, divided.dropped[_REJECTED_COLUMNS]]).sort_index()
+        index, names = _write(divided.images, folders, settings, run)
+        announcements += _disagreeing(index)
+        for line in announcements:
+            log.warning('%s', line)
+        _describe(index, names, folders, rejected)
+        found = page.Found(index, divided, rejected, announcements, settings)
+        page.write(folders.set / REPORT, found)
+        _complete(index, names, identity, folders)
+    log.info('done: %s', folders.out)
+
+
+def _identity(manifest: Manifest, settings: Settings) -> dict[str, Any]:
+    """What a record set depends on, as plain JSON."""
+    digest = hashlib.sha256(manifest.fingerprint().encode())
+    digest.update(manifest.further.to_csv().encode())
+    asked = dataclasses.asdict(settings)
+    for name in ('out', 'salt_file'):
+        del asked[name]
+    return json.loads(
+        json.dumps({'big_ssl': __version__, 'table': digest.hexdigest(), 'settings': asked})
+    )
+
+
+def _is_there(folders: Folders, identity: dict[str, Any]) -> bool:
+    if records.is_record_set(str(folders.out)):
+        found = json.loads((folders.out / records.ABOUT).read_text())
+        if found['made_from'] != identity:
+            raise InputError(
+                f'{folders.out}: holds the records of another table, or of other settings; choose '
+                f'another --out (--splits_from={folders.out} keeps its splits)'
+            )
+        shutil.rmtree(folders.work, ignore_errors=True)
+        return True
+    if folders.out.exists() and folders.out != folders.set:
+        raise InputError(f'{folders.out}: is there already and is no record set')
+    return False
+
+
+def _claim(folders: Folders, identity: dict[str, Any]) -> None:
+    """Takes the unfinished work of the same table and settings; of others it starts again."""
+    file = folders.work / 'made_from.json'
+    if file.exists() and json.loads(file.read_text()) != identity:
+        log.info('%s: of another table or other settings, begun again', folders.work)
+        for name in ('scan', 'parts', 'set'):
+            (folders.work / name).rmtree()
+            (folders.work / name).mkdir()
+    place(file, json.dumps(identity).encode())
+    for name in ('scan', 'parts', 'set', ''):
+        clear_scratch(str(folders.work / name))
+
+
+def _table(manifest: Manifest, stored: dict[str, np.ndarray]) -> pd.DataFrame:
+    """A row for each image: where it is, and what is stored of it."""
+    rows = np.arange(len(manifest))
+    name = Path(manifest.path).name
+    short = (
+        np.array([f'{name} row {line}' for line in manifest.lines], object)
+        if manifest.listed_in is None
+        else manifest.listed_in
+    )
+    table = pd.DataFrame(
+        {
+            **stored,
+            'label': manifest.label,
+            'split': manifest.split,
+            'source': manifest.image_path,
+            'listed_in': short,
+            'where': [manifest.where(row) for row in rows.tolist()],
+            'image': manifest.listed_paths(),
+            'case': case_names(manifest, rows),
+        }
+    )
+    further = manifest.further.add_prefix(records.FURTHER).set_index(table.index)
+    return pd.concat([table, further], axis=1)
+
+
+def _scan(images: pd.DataFrame, folders: Folders, settings: Settings, run: Run) -> pd.DataFrame:
+    paths = images['source'].tolist()
+    tasks = [
+        Scan(
+            output=str(folders.work / 'scan' / f'{start:09d}.parquet'),
+            reading=settings.reading,
+            paths=paths[start : start + _SCANNED_AT_ONCE],
+            rows=np.arange(start, min(start + _SCANNED_AT_ONCE, len(paths))),
+        )
+        for start in range(0, len(paths), _SCANNED_AT_ONCE)
+    ]
+    run(tasks, 'looking at images')
+    return pd.concat([_read(task.output) for task in tasks], ignore_index=True)
+
+
+def _usable(
+    images: pd.DataFrame, scanned: pd.DataFrame, folders: Folders, settings: Settings
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images with what was seen of them, and those that cannot be used."""
+    seen = images.iloc[scanned['row']].reset_index(drop=True)
+    seen = pd.concat([seen, scanned.drop(columns='row')], axis=1)
+    several = seen['frames'] > 1
+    for column in ('image_path', 'image'):
+        named = seen[column] + '#' + seen['frame'].astype(str)
+        seen[column] = seen[column].where(~several, named)
+    bad = seen['problem'] != ''
+    rejected = seen.loc[bad, _REJECTED_COLUMNS]
+    if not bad.any():
+        return seen, rejected
+    first = seen[bad].iloc[0]
+    complaint = f'{first["where"]}: {first["source"]}: {first["problem"]}'
+    if settings.on_bad == FAIL:
+        if bad.sum() > 1:
+            file = folders.beside(REJECTED)
+            place(file, rejected.to_csv(index=False).encode())
+            complaint += f' ({bad.sum()} of {len(seen)} images cannot be used: {file})'
+        raise InputError(f'{complaint}; --on_bad=skip leaves such images out')
+    if bad.all():
+        raise InputError(f'{complaint}; none of {len(seen)} images can be used')
+    log.warning('%d of %d images cannot be used and are left out', bad.sum(), len(seen))
+    return seen[~bad].drop(columns='problem'), rejected
+
+
+def _known(settings: Settings) -> dict[str, str]:
+    """The split of each unit of an earlier record set."""
+    if not settings.splits_from:
+        return {}
+    earlier = records.open_records(settings.splits_from)
+    stored = pd.DataFrame({name: getattr(earlier, name) for name in manifest_lib.COLUMNS})
+    names = dividing.units(stored.assign(image=stored['image_path']))
+    return {name: split for name, split in zip(names.tolist(), earlier.split.tolist()) if split}
+
+
+def _apart(images: pd.DataFrame, folders: Folders, settings: Settings) -> Divided:
+    try:
+        return dividing.apart(images, settings)
+    except dividing.InTwoSplits as error:
+        file = folders.beside(DUPLICATES)
+        place(file, error.table.to_csv(index=False).encode())
+        raise InputError(f'{error}; all pairs: {file}') from None
+
+
+def _write(
+    images: pd.DataFrame, folders: Folders, settings: Settings, run: Run
+) -> tuple[pd.DataFrame, list[str]]:
+    """The images with their places in the shards, in the order of the table, and the shards."""
+    planned = shards.plan(images, settings.shard_bytes)
+    needed = ['record', 'source', 'frame', 'sha256', 'where']
+    stored = ['image_path', 'case_id', 'patient_id', 'label']
+    tasks = [
+        Write(
+            output=str(folders.work / 'parts' / f'{shard.name}.parquet'),
+            reading=settings.reading,
+            shard=str(folders.set / shard.name),
+            listed=shard.images[needed + stored],
+        )
+        for shard in planned
+    ]
+    run(tasks, 'writing records')
+    places = pd.concat([_read(task.output).assign(shard=i) for i, task in enumerate(tasks)])
+    return images.join(places), [shard.name for shard in planned]
+
+
+def _disagreeing(index: pd.DataFrame) -> tuple[str, ...]:
+    labels = index[index['label'] != ''].groupby('case')['label'].nunique()
+    if not (count := int((labels > 1).sum())):
+        return ()
+    return (
+        f'the images of {count} cases have different labels: each image keeps its own, the case '
+        'has none, and is judged image by image (--config.aggregate=none)',
+    )
+
+
+def _describe(
+    index: pd.DataFrame, names: list[str], folders: Folders, rejected: pd.DataFrame
+) -> None:
+    """Writes the index, what was left out, and TFDS's metadata.
+
+    Raises:
+      InputError: a shard does not hold what was written.
+    """
+    further = [name for name in index.columns if name.startswith(records.FURTHER)]
+    stored = [*manifest_lib.COLUMNS, records.LISTED_IN, *further, *records.FACTS]
+    file = io.BytesIO()
+    index[[*stored, 'perceptual_hash']].to_parquet(file, index=False)
+    place(folders.set / records.INDEX, file.getvalue())
+    if len(rejected):
+        place(folders.set / REJECTED, rejected.to_csv(index=False).encode())
+    held = 1 + index.groupby('shard')['record'].max()
+    for name, count in zip(names, held):
+        path = str(folders.set / name)
+        if '://' not in path and ArrayRecordReader(path).num_records() != count:
+            raise InputError(f'{path}: does not hold the {count} cases written; is the disk sound?')
+    tfds_metadata.write(folders.set, index)
+
+
+def _complete(
+    index: pd.DataFrame, names: list[str], identity: dict[str, Any], folders: Folders
+) -> None:
+    about = {
+        'format': records.FORMAT,
+        'shards': names,
+        'images': len(index),
+        'cases': int(index['case'].nunique()),
+        'made_from': identity,
+    }
+    place(folders.set / records.ABOUT, json.dumps(about, indent=1).encode())
+    if folders.set != folders.out:
+        Path(folders.set).rename(folders.out)
+    for name in (REJECTED, DUPLICATES):  # of an earlier attempt
+        folders.beside(name).unlink(missing_ok=True)
+    folders.work.rmtree(missing_ok=True)
+
+
+def place(file: epath.Path, content: bytes) -> None:
+    """Writes a file, local or remote, in one step."""
+    with written(str(file)) as new:
+        new.write_bytes(content)
+
+
+def _make_folder(folder: epath.Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'{folder}: cannot be used as a folder: {error.strerror}') from None
+
+
+def _read(path: str) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(epath.Path(path).read_bytes()))
