@@ -39,7 +39,12 @@ def open_table(config: ConfigDict) -> Manifest:
     """The manifest as it is, its labels unread; raises as `read_manifest` and `open_records`."""
     dataset = config.dataset
     seed = None if _reads_all(config) else config.splits.seed
-    if folder := record_folder(config):
+    if dataset.name.startswith(TFDS):
+        from big_ssl.data.tfds_sets import open_tfds  # imports TensorFlow Datasets
+
+        name = dataset.name.removeprefix(TFDS)
+        manifest = open_tfds(name, dataset.data_dir, dict(dataset.columns), seed)
+    elif folder := record_folder(config):
         manifest = records.open_records(folder, dict(dataset.columns), seed)
     elif dataset.name in PHANTOMS or dataset.manifest:
         manifest = read_manifest(

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageOps
 
+JPEG, PNG, PNG16 = range(3)
 EIGHT_BIT = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
 SIXTEEN_BIT = ('I;16', 'I;16B', 'I;16L', 'I;16N')
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -97,6 +98,13 @@ def upright(image: Image.Image, mode: str) -> Image.Image:
 
 def is_16_bit(image: Image.Image) -> bool:
     return image.mode in SIXTEEN_BIT
+
+
+def header(image: Image.Image) -> tuple[int, int, int, int]:
+    """Format (`JPEG`, `PNG` or `PNG16`), upright height and width, EXIF's orientation."""
+    png = PNG16 if is_16_bit(image) else PNG
+    kind = png if image.format == 'PNG' else JPEG
+    return kind, *upright_size(image), orientation(image)
 
 
 def sixteen_bit(image: Image.Image) -> UInt16[np.ndarray, 'h w']:

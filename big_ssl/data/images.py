@@ -17,10 +17,10 @@ from PIL import Image
 
 from big_ssl.augment.crops import centre_box
 from big_ssl.data import image_files, windows
+from big_ssl.data.image_files import PNG16
 from big_ssl.data.manifest import Manifest
 from big_ssl.errors import InputError
 
-JPEG, PNG, PNG16 = range(3)
 _WORKERS = 16
 
 
@@ -31,7 +31,7 @@ class ImageTable:
     Attributes:
       manifest: the table that the images come from.
       sizes: [n, 2] height and width of the upright image in pixels; 0 for rows not asked for.
-      formats: [n] `JPEG`, `PNG` or `PNG16`.
+      formats: [n] `JPEG`, `PNG` or `PNG16` of `image_files`.
       orientations: [n] EXIF's number; 1 is upright.
       channels: 1 or 3, of the decoded images.
       window: what turns 16-bit values into 8-bit ones.
@@ -70,15 +70,14 @@ def read_headers(
     sizes, ones = np.zeros((count, 2), np.int64), np.ones(count, np.uint8)
     table = ImageTable(manifest, sizes, np.zeros(count, np.uint8), ones, channels, window)
 
-    def header(row: int) -> tuple[tuple[int, int], int, int]:
+    def header(row: int) -> tuple[int, int, int, int]:
         with _opened(table, row) as image:
-            png = PNG16 if image_files.is_16_bit(image) else PNG
-            kind = png if image.format == 'PNG' else JPEG
-            return image_files.upright_size(image), kind, image_files.orientation(image)
+            return image_files.header(image)
 
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for row, (size, kind, turn) in zip(rows, pool.map(header, rows)):
-            table.sizes[row], table.formats[row], table.orientations[row] = size, kind, turn
+        for row, (kind, height, width, turn) in zip(rows, pool.map(header, rows)):
+            table.sizes[row] = height, width
+            table.formats[row], table.orientations[row] = kind, turn
     _check_window(table, rows)
     return table
 

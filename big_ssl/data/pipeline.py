@@ -12,7 +12,8 @@ import tensorflow as tf
 from jaxtyping import Bool, Int, UInt8
 
 from big_ssl.augment.crops import crop_boxes
-from big_ssl.data.images import JPEG, PNG, PNG16, ImageTable, decode
+from big_ssl.data.image_files import JPEG, PNG, PNG16
+from big_ssl.data.images import ImageTable, decode
 from big_ssl.data.sampler import Indices, Sampler
 from big_ssl.data.windows import MINMAX, Window
 from big_ssl.errors import InputError

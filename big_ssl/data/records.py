@@ -111,6 +111,29 @@ def open_records(
             f'{folder}: a record set of format {about["format"]}, this version of big_ssl reads '
             f'{FORMAT}; prepare it again'
         )
+    shards = [str(path / name) for name in about['shards']]
+    return manifest_of(index, folder, shards, columns, split_seed)
+
+
+def manifest_of(
+    index: pa.Table,
+    path: str,
+    shards: Sequence[str],
+    columns: Mapping[str, str],
+    split_seed: int | None,
+) -> Manifest:
+    """The checked table of an index, which knows where its images are.
+
+    Args:
+      index: a row an image: `manifest.COLUMNS`, `LISTED_IN`, `FACTS`, and further columns whose
+        names begin with `FURTHER`.
+      path: for messages.
+      shards: paths.
+      columns, split_seed: as in `open_records`.
+
+    Raises:
+      InputError: as `manifest.checked`.
+    """
     text = {
         name.removeprefix(FURTHER): _texts(index, name)
         for name in index.column_names
@@ -118,7 +141,7 @@ def open_records(
     }
     manifest = manifest_lib.checked(
         pd.DataFrame(text, dtype=object),
-        folder,
+        path,
         columns=columns,
         root=None,
         split_seed=split_seed,
@@ -130,7 +153,7 @@ def open_records(
         formats=facts['format'].astype(np.uint8),
         orientations=facts['orientation'].astype(np.uint8),
         places=np.stack([facts[name] for name in PLACE], axis=1).astype(np.int64),
-        shards=[str(path / name) for name in about['shards']],
+        shards=shards,
     )
     return dataclasses.replace(manifest, store=store)
 

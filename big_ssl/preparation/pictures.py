@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from big_ssl.data import dicom, image_files
-from big_ssl.data.images import JPEG, PNG, PNG16
+from big_ssl.data.image_files import JPEG, PNG, PNG16
 from big_ssl.data.windows import MINMAX, Window
 from big_ssl.preparation import metadata
 
@@ -98,10 +98,8 @@ def picture(data: bytes, frame: int, reading: Reading) -> Picture:
         large = 0 < reading.shorter_side < min(image.size)
         lossy = image.format in ('JPEG', 'MPO')
         if image.format != 'TIFF' and not large and not (deep and reading.window):
-            turn = image_files.orientation(image)
+            kind, height, width, turn = image_files.header(image)
             strip = metadata.strip_jpeg if lossy else metadata.strip_png
-            height, width = image_files.upright_size(image)
-            kind = JPEG if lossy else PNG16 if deep else PNG
             grey = deep or image.mode in ('1', 'L', 'LA')
             return Picture(strip(data, turn), kind, height, width, turn, grey)
         mode = 'L' if image.mode in ('1', 'L', 'LA') else 'RGB'

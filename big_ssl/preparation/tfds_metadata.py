@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from big_ssl.data.images import PNG16
+from big_ssl.data.image_files import PNG16
 from big_ssl.preparation.shards import DATASET, UNSPLIT
 
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'

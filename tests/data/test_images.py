@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from big_ssl.data.image_files import JPEG, PNG, PNG16
 from big_ssl.data.images import (
-    JPEG,
-    PNG,
-    PNG16,
     ImageTable,
     decode,
     evaluation_image,

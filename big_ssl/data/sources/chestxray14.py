@@ -69,7 +69,7 @@ def _official(images: pd.Series, lists: dict[str, str]) -> pd.Series:
         for split, path in lists.items()
         for image in epath.Path(path).read_text().split()
     }
-    return images.map(named).fillna('')
+    return images.map(named).astype(object).fillna('')
 
 
 def _known(text: str) -> str:

@@ -31,7 +31,6 @@ FINDINGS = (
     'Support Devices',
 )
 _FURTHER = {'age': 'Age', 'sex': 'Sex', 'view': 'Frontal/Lateral', 'projection': 'AP/PA'}
-_OTHER_NAMES = {'Airspace Opacity': 'Lung Opacity'}
 _PATH = r'(?:^|/)(?P<patient>patient\d+)/(?P<study>study\d+)/(?P<image>[^/]+)$'
 
 
@@ -48,7 +47,7 @@ def _read(path: str) -> Listing:
 
 def _part(raw: RawFolder, path: str, split: str) -> pd.DataFrame:
     further = {NO_FINDING: NO_FINDING, **_FURTHER}
-    table = rows.read(path, ['Path', *FINDINGS], further, _OTHER_NAMES)
+    table = rows.read(path, ['Path', *FINDINGS], further)
     found = table['Path'].str.extract(_PATH)
     if (unknown := found['patient'].isna()).any():
         row = table[unknown].iloc[0]

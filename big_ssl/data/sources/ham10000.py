@@ -38,7 +38,7 @@ def _test_table(path: str) -> pd.DataFrame:
     """The table in the columns of the training part: published are those, or one a class."""
     names = {'image': 'image_id', **_ONE_HOT}
     table = rows.read(path, ['image_id'], {'lesion_id': 'lesion_id', 'dx': 'dx', **_FURTHER}, names)
-    if not table['dx'].any():
+    if (table['dx'] == '').all():
         table['dx'] = rows.one_hot(rows.read(path, _CLASSES, names=names), _CLASSES)
     return table
 

@@ -28,7 +28,7 @@ def _read(path: str) -> Listing:
     raw = RawFolder(path, _LAYOUT)
     needed = ['ImageID', 'StudyID', 'PatientID', 'Labels']
     table = rows.read(raw.needed_table(_TABLE), needed, _FURTHER)
-    label = rows.converted(table, 'Labels', _label)
+    label = rows.converted(table, 'Labels', _label).astype(object)
     if (unreadable := label.isna()).any():
         raw.announcements.append(
             f'{unreadable.sum()} rows have Labels that are no list, taken as not known; the first '

@@ -123,7 +123,7 @@ def _flag(text: str) -> bool:
 
 def looked_up(keys: pd.Series, table: pd.DataFrame, key: str, column: str) -> pd.Series:
     """What another table has in `column` where its `key` is one of `keys`; '' where it has none."""
-    return keys.map(dict(zip(table[key], table[column]))).fillna('')
+    return keys.map(dict(zip(table[key], table[column]))).astype(object).fillna('')
 
 
 def listing(raw: RawFolder, parts: Sequence[pd.DataFrame]) -> Listing:
@@ -146,7 +146,7 @@ def listing(raw: RawFolder, parts: Sequence[pd.DataFrame]) -> Listing:
                 f'{absent} of {len(part)} images named in {_files(part)} are not in {raw.path}: '
                 'left out'
             )
-    table = pd.concat(parts, ignore_index=True).fillna('').astype(object)
+    table = pd.concat(parts, ignore_index=True).astype(object).fillna('')
     if not (there := table['image_path'] != '').any():
         raise raw.lacks(f'none of the images named in {_files(table)}')
     table = table[there]
@@ -166,7 +166,9 @@ def _with_validation(table: pd.DataFrame, raw: RawFolder) -> pd.DataFrame:
     if 'val' in names or 'train' not in names:
         return table
     if names == {'train'}:
-        raw.announcements.append(f'{raw.path}: only published training images, so no split')
+        raw.announcements.append(
+            f'{raw.path}: all images are of the published training part: no split is taken over'
+        )
         return table.drop(columns='split')
     unit = 'image ' + table['image_path']
     for name in ('case', 'patient'):

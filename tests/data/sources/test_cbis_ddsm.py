@@ -135,6 +135,13 @@ def test_tables_and_images_that_are_not_there(raw, tmp_path):
     assert found.announcements[2].startswith('1 of 5 images named in')
 
 
+def test_a_mammogram_of_which_one_copy_is_there(raw, tmp_path):
+    (raw / at('Mass-Training_P_00002_RIGHT_CC')).unlink()
+    found = listing('cbis_ddsm', raw, tmp_path)
+    assert at('Calc-Test_P_00002_RIGHT_CC') in column(found, 'image_path')
+    assert len(found.table) == 5
+
+
 def test_a_folder_of_several_files(raw, tmp_path):
     plant(raw, [at('Mass-Test_P_00003_RIGHT_CC', file='1-2.dcm')])
     found = listing('cbis_ddsm', raw, tmp_path)

@@ -50,7 +50,9 @@ def test_two_parts_in_two_folders(raw, tmp_path):
     assert column(found, 'patient_id') == [''] * 3
     assert column(found, 'age') == ['80.0', '80.0', ''] and column(found, 'sex')[2] == 'unknown'
     assert 'split' not in found.table
-    assert found.announcements == (f'{raw}: only published training images, so no split',)
+    assert found.announcements == (
+        f'{raw}: all images are of the published training part: no split is taken over',
+    )
 
 
 def test_the_copy_without_the_column_of_sources(raw, tmp_path):

@@ -7,7 +7,7 @@ def test_splits_of_classes(tmp_path):
     raw = tmp_path / 'raw'
     plant(raw, [f'train/{FISH}/a.JPEG', f'train/{FISH}/b.JPEG', f'train/{COCK}/a.JPEG'])
     plant(raw, [f'validation/{COCK}/c.png'])
-    write(raw, 'train/readme.txt', 'no image')
+    write(raw, f'train/{FISH}/readme.txt', 'no image')
     found = listing('imagenet', raw, tmp_path)
     assert rows(found, 'image_path', 'label', 'split') == [
         (f'train/{FISH}/a.JPEG', FISH, 'train'),

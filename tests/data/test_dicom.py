@@ -1,0 +1,483 @@
+import logging
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pydicom = pytest.importorskip('pydicom', reason='DICOM files need pydicom')
+
+from pydicom.dataset import Dataset  # noqa: E402
+
+from big_ssl.data.dicom import is_dicom, read_frame, read_header  # noqa: E402
+from big_ssl.data.windows import Window  # noqa: E402
+from big_ssl.errors import InputError  # noqa: E402
+from tests.data.dicom_files import (  # noqa: E402
+    BIG_ENDIAN,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    MAX_PIXELS,
+    PERSONAL,
+    dicom,
+    frame,
+    lookup_table,
+    refused,
+    shipped,
+)
+
+UNCOMPRESSED = (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED)
+MINMAX, FULL = Window('minmax'), Window('full')
+
+
+def line(*values, dtype=np.uint16):
+    return np.array([values], dtype)
+
+
+def standard_window(x, centre, width, function='LINEAR'):
+    """PS3.3 C.11.2.1.2.1, C.11.2.1.3.1 and C.11.2.1.3.2, y from 0 to 255, not rounded."""
+    c, w = centre, width
+    if function == 'SIGMOID':
+        return 255 / (1 + math.exp(-4 * (x - c) / w))
+    if function == 'LINEAR_EXACT':
+        if x <= c - w / 2:
+            return 0
+        return 255 if x > c + w / 2 else ((x - c) / w + 0.5) * 255
+    if x <= c - 0.5 - (w - 1) / 2:
+        return 0
+    return 255 if x > c - 0.5 + (w - 1) / 2 else ((x - (c - 0.5)) / (w - 1) + 0.5) * 255
+
+
+@given(
+    st.lists(st.integers(-500, 3500), min_size=2, max_size=30),
+    st.floats(-1000, 3000).map(lambda x: round(x, 1)),
+    st.integers(1, 4000),
+    st.sampled_from(['LINEAR', 'LINEAR_EXACT', 'SIGMOID', None]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_files_window_is_that_of_the_standard(stored, centre, width, function):
+    file = dicom(line(*stored, dtype=np.int16), WindowCenter=centre, WindowWidth=width,
+                 VOILUTFunction=function)  # fmt: skip
+    levels = frame(file)[0].astype(int)
+    expected = [standard_window(x, centre, width, function or 'LINEAR') for x in stored]
+    assert np.abs(levels - expected).max() <= 0.5 + 1e-6
+    assert (np.diff(levels[np.argsort(stored, kind='stable')]) >= 0).all()
+
+
+def test_linear_window_by_hand():
+    # w = 5, c = 10: black to 7.5, white from 11.5; 8 is (8 - 9.5) / 4 + 0.5 of 255 = 31.875
+    pixels = line(0, 7, 8, 9, 10, 11, 12, 4095)
+    levels = frame(dicom(pixels, WindowCenter='10', WindowWidth='5', BitsStored=12))
+    assert levels.tolist() == [[0, 0, 32, 96, 159, 223, 255, 255]]
+
+
+def test_width_one_is_a_threshold():
+    file = dicom(line(0, 9, 10, 11), WindowCenter='10', WindowWidth='1')
+    assert frame(file).tolist() == [[0, 0, 255, 255]]
+
+
+def test_the_first_of_several_windows():
+    file = dicom(line(0, 50, 100, 200), WindowCenter=['50.5', '100'], WindowWidth=['101', '50'])
+    assert frame(file).tolist() == [[0, 128, 255, 255]]
+
+
+@pytest.mark.parametrize('syntax', UNCOMPRESSED)
+def test_hounsfield_units(syntax):
+    stored = line(-24, 0, 24, 624, 1424, 1425, -2000, 32767, dtype=np.int16)
+    file = dicom(stored, syntax, RescaleSlope='1', RescaleIntercept='-1024',
+                 WindowCenter='40', WindowWidth='80')  # fmt: skip
+    expected = [(hu + 1000) / 1400 * 255 for hu in (-1048, -1024, -1000, -400, 400)]
+    levels = frame(file, Window('values', -1000.0, 400.0))[0]
+    assert levels[:5].tolist() == [0, 0, 0, round(expected[3]), 255]
+    assert levels[5:].tolist() == [255, 0, 255]
+    assert levels.dtype == np.uint8
+
+
+def test_a_slope_that_is_not_whole_and_one_below_zero():
+    stored = line(0, 1, 2, 3, 4)
+    file = dicom(stored, RescaleSlope='0.25', RescaleIntercept='-0.5')
+    assert frame(file, Window('values', -0.5, 0.5)).tolist() == [[0, 64, 128, 191, 255]]
+    file = dicom(stored, RescaleSlope='-1', RescaleIntercept='10')
+    assert frame(file, MINMAX).tolist() == [[255, 191, 128, 64, 0]]
+
+
+def test_without_a_window_of_its_own_the_frames_smallest_and_largest():
+    assert frame(dicom(line(100, 151, 355))).tolist() == [[0, 51, 255]]
+    assert frame(dicom(line(7, 7))).tolist() == [[0, 0]]
+
+
+def test_minmax_in_place_of_its_own_window():
+    file = dicom(line(100, 151, 355), WindowCenter='1', WindowWidth='2')
+    assert frame(file).tolist() == [[255, 255, 255]]
+    assert frame(file, MINMAX).tolist() == [[0, 51, 255]]
+
+
+@pytest.mark.parametrize(
+    ('attributes', 'dtype', 'stored', 'expected'),
+    [
+        ({}, np.uint8, (0, 1, 255), (0, 1, 255)),
+        ({}, np.uint16, (0, 257, 65535), (0, 1, 255)),
+        ({}, np.int16, (-32768, -32511, 32767), (0, 1, 255)),
+        ({'BitsStored': 12}, np.uint16, (0, 819, 4095), (0, 51, 255)),
+        ({'BitsStored': 12}, np.int16, (-2048, -1229, 2047), (0, 51, 255)),
+        ({'RescaleSlope': '-2', 'RescaleIntercept': '5'}, np.uint8, (0, 51, 255), (255, 204, 0)),
+    ],
+)
+def test_full_is_what_the_stored_bits_can_be(attributes, dtype, stored, expected):
+    file = dicom(line(*stored, dtype=dtype), **attributes)
+    assert frame(file, FULL)[0].tolist() == list(expected)
+
+
+@pytest.mark.parametrize('dtype', [np.uint16, np.int16])
+def test_bits_that_are_not_in_use_can_be_anything(dtype):
+    clean = np.arange(-2048, 2048, 13) if dtype == np.int16 else np.arange(0, 4096, 13)
+    junk = (clean & 0xFFF) | (np.arange(len(clean)) % 16 << 12)
+    expected = frame(dicom(line(*clean, dtype=dtype), BitsStored=12), FULL)
+    file = dicom(junk.astype(np.uint16)[None], BitsStored=12,
+                 PixelRepresentation=int(dtype == np.int16))  # fmt: skip
+    assert np.array_equal(frame(file, FULL), expected)
+
+
+@pytest.mark.parametrize('syntax', UNCOMPRESSED)
+@pytest.mark.parametrize('vr', ['US', 'OW'])
+def test_modality_lookup_table(syntax, vr):
+    order = '>' if syntax == BIG_ENDIAN else '<'
+    table = lookup_table(-2, [1000, 0, 65535, 257, 514], 16, vr, order)
+    stored = line(-30, -2, -1, 0, 1, 2, 3, dtype=np.int16)
+    file = dicom(stored, syntax, ModalityLUTSequence=[table])
+    assert frame(file, FULL)[0].tolist() == [4, 4, 0, 255, 1, 2, 2]
+    assert frame(file, Window('values', 257.0, 512.0))[0].tolist() == [
+        255,
+        255,
+        0,
+        255,
+        0,
+        255,
+        255,
+    ]
+
+
+@pytest.mark.parametrize('entries', [[10, 20, 30, 255], [10, 20, 255]])
+def test_lookup_table_of_8_bits_in_words_or_packed(entries):
+    for vr in ('US', 'OW'):
+        file = dicom(line(0, 1, 2, 9), ModalityLUTSequence=[lookup_table(0, entries, 8, vr)])
+        expected = [*entries[:3], entries[-1]]
+        assert frame(file, FULL)[0].tolist() == expected
+
+
+def test_lookup_table_of_65536_entries():
+    entries = np.arange(65536)[::-1]
+    file = dicom(line(0, 257, 65535), VOILUTSequence=[lookup_table(0, entries, 16, 'OW')])
+    assert frame(file)[0].tolist() == [255, 254, 0]
+
+
+def test_voi_lookup_table_goes_before_the_window():
+    table = lookup_table(100, [0, 1023, 512, 256], 10)
+    file = dicom(line(0, 100, 101, 102, 103, 999), VOILUTSequence=[table],
+                 WindowCenter='2', WindowWidth='3')  # fmt: skip
+    # of 1023, the largest that 10 bits can be, and not of the largest in the frame
+    assert frame(file)[0].tolist() == [0, 0, 255, 128, 64, 64]
+    assert frame(dicom(line(100, 102), VOILUTSequence=[table]))[0].tolist() == [0, 128]
+    assert frame(file, MINMAX)[0].tolist() == [0, 26, 26, 26, 26, 255]
+
+
+@pytest.mark.parametrize('syntax', [EXPLICIT, IMPLICIT])
+def test_voi_lookup_table_of_negative_values(syntax):
+    """Its first value is -1000, although pixels are unsigned: the rescaled values are signed."""
+    table = lookup_table(65536 - 1000, [0, 65535], 16)
+    file = dicom(line(0, 24, 25), syntax, VOILUTSequence=[table],
+                 RescaleSlope='1', RescaleIntercept='-1024')  # fmt: skip
+    assert frame(file)[0].tolist() == [0, 0, 255]
+    unsigned = dicom(line(0, 64536, 64537), syntax, VOILUTSequence=[table])
+    assert frame(unsigned)[0].tolist() == [0, 0, 255]
+
+
+def test_monochrome1_is_turned_round():
+    stored = line(0, 51, 255, dtype=np.uint8)
+    for shape in (None, 'INVERSE'):
+        file = dicom(stored, PhotometricInterpretation='MONOCHROME1', PresentationLUTShape=shape)
+        assert [frame(file, w)[0].tolist() for w in (None, FULL)] == [[255, 204, 0]] * 2
+    assert frame(dicom(stored, PresentationLUTShape='IDENTITY'))[0].tolist() == [0, 51, 255]
+
+
+@pytest.mark.parametrize('kind', ['MONOCHROME1', 'MONOCHROME2'])
+def test_padding_is_black_and_does_not_count(kind):
+    stored, turned = line(-2000, -1999, 100, 151, 355, dtype=np.int16), kind == 'MONOCHROME1'
+    expected = [255, 204, 0] if turned else [0, 51, 255]
+    for value in (-2000, 65536 - 2000):  # the latter written as an unsigned number
+        one = dicom(stored, PhotometricInterpretation=kind, PixelPaddingValue=value)
+        ends = {'PixelPaddingValue': value, 'PixelPaddingRangeLimit': value + 1}
+        range_ = dicom(stored, PhotometricInterpretation=kind, **ends)
+        assert frame(one)[0, 0] == 0 and frame(one)[0, 1] == (255 if turned else 0)
+        assert frame(range_)[0].tolist() == [0, 0, *expected]
+    assert not frame(dicom(stored[:, :1], PixelPaddingValue=-2000)).any()
+
+
+def test_padding_range_the_other_way_round_and_above():
+    stored = line(100, 151, 355, 4000, 4095)
+    file = dicom(stored, BitsStored=12, PhotometricInterpretation='MONOCHROME1',
+                 PixelPaddingValue=4095, PixelPaddingRangeLimit=4000)  # fmt: skip
+    assert frame(file)[0].tolist() == [255, 204, 0, 0, 0]
+
+
+def test_padding_that_fills_the_bits_that_are_not_in_use():
+    """-2000 in 16 bits of which 12 are in use would else be a value amid the others."""
+    file = dicom(line(65536 - 2000, 100, 151, 355), BitsStored=12, PixelPaddingValue=65536 - 2000)
+    assert frame(file)[0].tolist() == [0, 0, 51, 255]
+
+
+@pytest.mark.parametrize('syntax', UNCOMPRESSED)
+def test_colour_by_pixel_and_by_plane(syntax):
+    rgb = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    assert np.array_equal(frame(dicom(rgb, syntax)), rgb)
+    planes = np.ascontiguousarray(rgb.transpose(2, 0, 1)).tobytes()
+    file = dicom(rgb, syntax, PlanarConfiguration=1, PixelData=planes)
+    assert np.array_equal(frame(file, MINMAX), rgb)
+
+
+def rgb_of(ybr):
+    """PS3.3 C.7.6.3.1.2."""
+    y, b, r = (float(part) for part in ybr)
+    b, r = b - 128, r - 128
+    return [y + 1.402 * r, y - 0.114 * 1.772 / 0.587 * b - 0.299 * 1.402 / 0.587 * r, y + 1.772 * b]
+
+
+def test_ybr_full_and_ybr_full_422():
+    ybr = np.array([[[76, 85, 255], [150, 44, 21]], [[29, 255, 107], [128, 128, 128]]], np.uint8)
+    expected = np.clip([[rgb_of(pixel) for pixel in row] for row in ybr], 0, 255)
+    levels = frame(dicom(ybr, PhotometricInterpretation='YBR_FULL'))
+    assert np.abs(levels - expected).max() <= 1
+    halved = bytes([76, 150, 85, 255, 29, 128, 255, 107])  # Y1 Y2 B R
+    pairs = [[(76, 85, 255), (150, 85, 255)], [(29, 255, 107), (128, 255, 107)]]
+    expected = np.clip([[rgb_of(pixel) for pixel in row] for row in pairs], 0, 255)
+    file = dicom(ybr, PhotometricInterpretation='YBR_FULL_422', PixelData=halved)
+    assert np.abs(frame(file).astype(int) - expected).max() <= 1
+
+
+def palette(bits, tables, first=0, count=None):
+    attributes = {'PhotometricInterpretation': 'PALETTE COLOR'}
+    for colour, entries in zip(('Red', 'Green', 'Blue'), tables):
+        name = f'{colour}PaletteColorLookupTable'
+        attributes[f'{name}Descriptor'] = [count or len(entries), first, bits]
+        attributes[f'{name}Data'] = np.array(entries, '<u2' if bits == 16 else 'u1').tobytes()
+    return attributes
+
+
+def test_palette_of_8_and_16_bits():
+    stored = line(0, 5, 6, 7, 8, 9, dtype=np.uint8)
+    tables = [10, 20, 30, 40], [0, 255, 0, 1], [7, 7, 7, 7]
+    expected = [[10, 0, 7], [10, 0, 7], [20, 255, 7], [30, 0, 7], [40, 1, 7], [40, 1, 7]]
+    assert frame(dicom(stored, **palette(8, tables, first=5)))[0].tolist() == expected
+    for scale in (256, 257):  # both are in use
+        wide = [[entry * scale for entry in table] for table in tables]
+        assert frame(dicom(stored, **palette(16, wide, first=5)))[0].tolist() == expected
+
+
+def test_palette_of_more_than_256_entries_of_8_bits():
+    tables = [np.arange(600) // 3, np.arange(600) % 256, np.zeros(600)]
+    assert frame(dicom(line(0, 299, 599), **palette(8, tables)))[0].tolist() == [
+        [0, 0, 0], [99, 43, 0], [199, 87, 0],
+    ]  # fmt: skip
+
+
+def test_a_frame_of_several():
+    stored = np.arange(24, dtype=np.uint16).reshape(3, 2, 4) ** 2
+    file = dicom(stored, frames=3)
+    assert read_header(file, max_pixels=24).frames == 3
+    for index in range(3):
+        scaled = (stored[index] - stored[index].min()) / np.ptp(stored[index]) * 255
+        assert np.abs(frame(file, index=index) - scaled).max() <= 0.5
+    for index in (-1, 3):
+        assert 'it has 3' in refused(frame, file, index=index)
+
+
+def group(**parts):
+    item = Dataset()
+    for name, attributes in parts.items():
+        inner = Dataset()
+        for keyword, value in attributes.items():
+            setattr(inner, keyword, value)
+        setattr(item, name, [inner])
+    return item
+
+
+def test_enhanced_objects_say_it_for_each_frame():
+    shared = group(FrameVOILUTSequence={'WindowCenter': '0.5', 'WindowWidth': '256'})
+    own = [
+        group(PixelValueTransformationSequence={'RescaleSlope': slope, 'RescaleIntercept': '-127'})
+        for slope in ('1', '2')
+    ]
+    stored = np.array([[[0, 51, 127, 254]]] * 2, np.uint8)
+    groups = {'SharedFunctionalGroupsSequence': [shared]}
+    file = dicom(stored, frames=2, PerFrameFunctionalGroupsSequence=own, **groups)
+    assert frame(file, index=0)[0].tolist() == [0, 51, 127, 254]
+    assert frame(file, index=1)[0].tolist() == [0, 102, 254, 255]
+    file = dicom(stored, frames=2, PerFrameFunctionalGroupsSequence=own[:1], **groups)
+    assert 'functional groups' in refused(frame, file)
+
+
+def test_header():
+    file = dicom(np.zeros((5, 7), np.uint16), BurnedInAnnotation='YES')
+    header = read_header(file, max_pixels=35)
+    assert (header.rows, header.columns, header.frames, header.channels) == (5, 7, 1, 1)
+    assert header.burned_in
+    for said in ('NO', '', None):
+        plain = dicom(np.zeros((5, 7, 3), np.uint8), BurnedInAnnotation=said, NumberOfFrames=None)
+        header = read_header(plain, max_pixels=35)
+        assert (header.frames, header.channels, header.burned_in) == (1, 3, False)
+
+
+def test_the_header_is_read_where_the_pixels_are_cut_off():
+    file = dicom(np.zeros((50, 70), np.uint16))
+    assert read_header(file[: len(file) - 6000], max_pixels=3500).rows == 50
+    assert 'cut short: 1000 bytes of 7000' in refused(frame, file[: len(file) - 6000])
+
+
+GREY, RGB = np.zeros((4, 6), np.uint16), np.zeros((4, 6, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ('file', 'reason'),
+    [
+        (b'', 'not a DICOM file'),
+        (b'\x89PNG' + bytes(200), 'not a DICOM file'),
+        (dicom(GREY)[132:], 'save it with preamble'),
+        (dicom(GREY, Rows=None), 'no Rows: not an image'),
+        (dicom(GREY, Columns=None), 'no Columns'),
+        (dicom(GREY, Rows=0), '0 x 6 pixels'),
+        (dicom(GREY, BitsStored=None, HighBit=15), 'no BitsStored'),
+        (dicom(GREY, PhotometricInterpretation=None), 'Photometric Interpretation is not MONO'),
+        (dicom(GREY, PhotometricInterpretation='HSV'), 'Photometric Interpretation is not MONO'),
+        (dicom(GREY, PhotometricInterpretation='RGB'), '1 samples a pixel with RGB'),
+        (dicom(RGB, PhotometricInterpretation='MONOCHROME2'), '3 samples a pixel'),
+        (dicom(RGB, PhotometricInterpretation='YBR_ICT'), 'Photometric Interpretation is not'),
+        (dicom(RGB.astype(np.uint16)), 'colour of other than 8 bits'),
+        (dicom(RGB, BitsStored=7), 'colour of other than 8 bits'),
+        (dicom(RGB.view(np.int8)), 'colour of other than 8 bits'),
+        (dicom(GREY.astype(np.uint32)), '32 bits allocated'),
+        (dicom(GREY, BitsAllocated=1, BitsStored=1), '1 bits allocated'),
+        (dicom(GREY, BitsStored=17), '17 bits stored of 16'),
+        (dicom(GREY, BitsStored=12, HighBit=15), 'High Bit is not 11'),
+        (dicom(GREY, PixelRepresentation=2), 'Pixel Representation 2'),
+        (dicom(GREY, NumberOfFrames=-1), '-1 frames'),
+        (dicom(GREY, Rows=4000, Columns=4000), 'more than 10,000,000 pixels'),
+        (dicom(GREY, NumberOfFrames=10**6), 'more than 10,000,000 pixels'),
+        (dicom(GREY, PresentationLUTShape='INVERSE'), 'contradicts MONOCHROME2'),
+        (dicom(GREY, PresentationLUTShape='IDENTITY', PhotometricInterpretation='MONOCHROME1'),
+         'contradicts MONOCHROME1'),
+        (dicom(GREY, '1.2.840.10008.1.2.4.102', codestreams=[b'ab']), 'MPEG-4 AVC/H.264 High'),
+        (dicom(GREY, '1.2.840.10008.1.2.4.201', codestreams=[b'ab']), 'convert it to Explicit'),
+        (dicom(GREY, '1.2.840.113619.5.2'), 'a private or missing transfer syntax'),
+        (dicom(GREY, '1.2.840.10008.1.2.4.51', codestreams=[b'ab']), 'JPEG of more than 8 bits'),
+    ],
+)  # fmt: skip
+def test_refused_by_the_header(file, reason):
+    assert reason in refused(read_header, file, max_pixels=MAX_PIXELS)
+    assert reason in refused(frame, file)
+
+
+SLOPE, WINDOW = {'RescaleSlope': '1'}, {'WindowCenter': '5', 'WindowWidth': '10'}
+TABLE = lookup_table(0, [1, 2, 3], 16, 'OW')
+XA = '1.2.840.10008.5.1.4.1.1.12.1'
+
+
+@pytest.mark.parametrize(
+    ('file', 'reason'),
+    [
+        (dicom(GREY, PixelData=b''), 'no pixel data'),
+        (dicom(GREY, PixelData=bytes(46)), 'cut short: 46 bytes of 48'),
+        (dicom(GREY, PixelData=bytes(96)), '96 bytes of pixel data where its header says 48'),
+        (dicom(GREY, **SLOPE), 'Rescale'),
+        (dicom(GREY, RescaleSlope='0', RescaleIntercept='0'), 'Rescale'),
+        (dicom(GREY, **WINDOW | {'WindowWidth': None}), 'is missing'),
+        (dicom(GREY, **WINDOW | {'WindowWidth': '0.5'}), 'LINEAR window of a width below 1'),
+        (dicom(GREY, **WINDOW | {'WindowWidth': '0'}, VOILUTFunction='SIGMOID'), 'the width 0'),
+        (dicom(GREY, **WINDOW, VOILUTFunction='GAMMA'), 'VOI LUT Function'),
+        (dicom(GREY, VOILUTSequence=[lookup_table(0, [1, 2, 1024], 10)]), 'lookup table'),
+        (dicom(GREY, ModalityLUTSequence=[TABLE], SOPClassUID=XA), 'not made for display'),
+        (dicom(GREY, PhotometricInterpretation='PALETTE COLOR'), 'no palette'),
+        (dicom(GREY, **palette(16, [[1, 2]] * 3, count=3)), 'lookup table'),
+        (dicom(np.zeros((4, 5, 3), np.uint8), PhotometricInterpretation='YBR_FULL_422'),
+         'of an odd width'),
+        (dicom(RGB, PhotometricInterpretation='YBR_FULL_422', PlanarConfiguration=1), 'by plane'),
+        (dicom(RGB, PlanarConfiguration=None), 'damaged'),
+    ],
+)  # fmt: skip
+def test_refused_by_the_frame(file, reason):
+    assert read_header(file, max_pixels=MAX_PIXELS)
+    assert reason in refused(frame, file)
+
+
+def test_padding_after_the_pixels_is_fine():
+    assert frame(dicom(GREY, PixelData=bytes(48 + 40))).shape == (4, 6)
+    assert frame(dicom(GREY[:1, :1].astype(np.uint8))).shape == (1, 1)
+
+
+def test_not_a_number():
+    file = dicom(GREY, RescaleSlope='1.5', RescaleIntercept='-1024')
+    for broken in (b'nan', b'inf', b'abc'):
+        assert refused(frame, file.replace(b'1.5', broken))
+
+
+def test_is_dicom():
+    assert is_dicom(dicom(GREY)) and not is_dicom(dicom(GREY)[1:]) and not is_dicom(b'DICM')
+
+
+def test_without_pydicom(monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'big_ssl\[dicom\]'"):
+        read_header(dicom(GREY), max_pixels=24)
+
+
+BROKEN = ('MR_small.dcm', 'MR_small_implicit.dcm', 'MR_small_RLE.dcm', 'MR_small_jp2klossless.dcm',
+          'SC_rgb_jpeg_dcmtk.dcm', 'SC_rgb_small_odd.dcm', 'examples_palette.dcm')  # fmt: skip
+BYTE = st.tuples(st.floats(0, 1), st.integers(0, 255))
+
+
+@given(
+    name=st.sampled_from(BROKEN),
+    changes=st.lists(BYTE, max_size=6),
+    early=st.booleans(),
+    kept=st.one_of(st.just(1.0), st.floats(0, 1)),
+    window=st.sampled_from([None, MINMAX, FULL, Window('values', -100.0, 500.0)]),
+)
+@settings(max_examples=300, deadline=None)
+def test_damaged_files_are_refused_or_read(name, changes, early, kept, window):
+    data = bytearray(shipped(name))
+    for place, byte in changes:
+        data[int(place * (min(len(data), 2500) - 1 if early else len(data) - 1))] = byte
+    data = bytes(data[: int(kept * len(data))])
+    try:
+        header = read_header(data, max_pixels=10**6)
+        levels = read_frame(data, 0, window, max_pixels=10**6)
+    except ValueError as error:
+        assert str(error) and '\n' not in str(error)
+        return
+    assert levels.dtype == np.uint8
+    assert levels.shape == (header.rows, header.columns, 3)[: 2 + header.channels // 3]
+
+
+@pytest.mark.parametrize('syntax', [EXPLICIT, IMPLICIT])
+def test_nothing_personal_is_said(syntax, caplog, capfd):
+    """Not in messages, logs or warnings, whichever byte of the file is damaged."""
+    caplog.set_level(logging.DEBUG)
+    stored = np.arange(24, dtype=np.uint16).reshape(4, 6)
+    file = dicom(
+        stored, syntax, WindowCenter='5', WindowWidth='10', RescaleSlope='1', RescaleIntercept='0'
+    )
+    assert all(value.encode() in file for value in PERSONAL.values())
+    rng, said = np.random.default_rng(0), []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        for place in range(132, len(file)):
+            data = file[:place] + bytes([rng.integers(256)]) + file[place + 1 :]
+            for broken in (data, file[:place]):
+                try:
+                    frame(broken)
+                except ValueError as error:
+                    said.append(f'{error} {error.__cause__}')
+    assert said and not caught
+    said = '\n'.join([*said, caplog.text, *capfd.readouterr()])
+    assert not any(part in said for value in PERSONAL.values() for part in value.split('^'))
