@@ -55,7 +55,7 @@ def read_table(path: str) -> pd.DataFrame:
 
 def _text(data: bytes, path: str, suffix: str) -> pd.DataFrame:
     try:
-        text = io.StringIO(data.decode('utf-8-sig'), newline='')
+        text = io.TextIOWrapper(io.BytesIO(data), 'utf-8-sig', newline='')
         delimiter = _DELIMITERS.get(suffix) or _delimiter(text.readline())
         text.seek(0)
         lines = csv.reader(text, strict=True, delimiter=delimiter)

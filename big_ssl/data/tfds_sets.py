@@ -24,6 +24,7 @@ from big_ssl.errors import InputError
 
 log = logging.getLogger(__name__)
 
+_FORMAT = 'array_record'
 _AT_ONCE, _ROWS_AT_ONCE = 256, 50_000  # records read, rows held as Python's own
 
 
@@ -42,13 +43,12 @@ def open_tfds(
       InputError: it is not there, not stored as array_record, or holds no images.
     """
     builder = _builder(name, data_dir)
-    shards = [str(path) for split in sorted(builder.info.splits) for path in
-              builder.info.splits[split].filepaths]  # fmt: skip
+    shards = [path for split in sorted(builder.info.splits) for path in _shards(builder, split)]
     image = _image_feature(name, builder.info.features, columns['image_path'])
     cache = _cache(shards, image)
     if not cache.exists():
         log.info('tfds:%s: looking at every record, once; kept in %s', name, cache)
-        index = _table(_rows(name, builder, shards, image))
+        index = _table(_rows(name, builder, image))
         partial = cache.with_name(f'{cache.name}.{os.getpid()}')
         cache.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(index, partial)
@@ -63,13 +63,11 @@ def open_tfds(
 def _builder(name: str, data_dir: str | None) -> Any:
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     import tensorflow_datasets as tfds
-    from tensorflow_datasets.core import file_adapters
 
-    wanted = file_adapters.FileFormat.ARRAY_RECORD
     try:
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except Exception as error:  # whatever TFDS says of a name that it does not know
-        reason = ' '.join(str(error).split())[:300]
+        reason = ' '.join(str(error).split(' Available datasets')[0].split())[:300]
         raise InputError(
             f'config: dataset.name=tfds:{name}: TFDS cannot open it: {reason}'
         ) from None
@@ -81,13 +79,21 @@ def _builder(name: str, data_dir: str | None) -> Any:
             f"tensorflow_datasets as tfds; tfds.builder('{name}', file_format='array_record'"
             f'{where}).download_and_prepare()"'
         )
-    if builder.info.file_format != wanted:
+    kept = [builder.info.file_format.value, *builder.info.as_proto.alternative_file_formats]
+    if _FORMAT not in kept:
         raise InputError(
-            f'config: dataset.name=tfds:{name} is stored as {builder.info.file_format.value}; '
-            f'tfds convert_format --dataset_version_dir={folder} --out_file_format=array_record '
-            f'--out_dir=NEW/{builder.info.full_name}, then --config.dataset.data_dir=NEW'
+            f'config: dataset.name=tfds:{name} is stored as {kept[0]}; to have it as '
+            'array_record too: pip install apache-beam mlcroissant; tfds convert_format '
+            f'--dataset_version_dir={folder} --out_file_format=array_record'
         )
     return builder
+
+
+def _shards(builder: Any, split: str) -> list[str]:
+    """Paths of a split's array_record files, which may lie beside those of another format."""
+    info = builder.info.splits[split]
+    template = info.filename_template.replace(filetype_suffix=_FORMAT)
+    return [str(path) for path in template.sharded_filepaths(info.num_shards)]
 
 
 def _image_feature(name: str, features: Any, chosen: str) -> str:
@@ -124,7 +130,7 @@ def _table(rows: Iterator[dict[str, str | int]]) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _rows(name: str, builder: Any, shards: list[str], image: str) -> Iterator[dict[str, str | int]]:
+def _rows(name: str, builder: Any, image: str) -> Iterator[dict[str, str | int]]:
     """What `records.manifest_of` needs, with every scalar feature as a further column."""
     total = sum(split.num_examples for split in builder.info.splits.values())
     scalars = _scalars(builder.info.features)
@@ -133,9 +139,9 @@ def _rows(name: str, builder: Any, shards: list[str], image: str) -> Iterator[di
     with bar:
         for split in sorted(builder.info.splits):
             number = 0
-            for path in builder.info.splits[split].filepaths:
+            for path in _shards(builder, split):
                 shard += 1
-                for record, data in enumerate(_records(str(path))):
+                for record, data in enumerate(_records(path)):
                     where = f'{split} record {number}'
                     yield {
                         'image_path': f'{split}/{number:09d}',

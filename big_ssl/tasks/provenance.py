@@ -6,8 +6,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from big_ssl.data import cases
-from big_ssl.data.manifest import Manifest
 from big_ssl.data.datasets import PHANTOMS
+from big_ssl.data.manifest import Manifest
 from big_ssl.train import init_from
 from big_ssl.train.checkpoint import Checkpoints
 

@@ -52,7 +52,9 @@ def dicom(pixels, syntax=EXPLICIT, *, codestreams=None, frames=1, **attributes):
     }
     common.setdefault('HighBit', (common['BitsStored'] or bits) - 1)
     for name, value in common.items():
-        if value is not None:
+        if name.startswith('PixelPadding'):
+            dataset.add_new(name, 'SS' if value < 0 else 'US', value)
+        elif value is not None:
             setattr(dataset, name, value)
     if 'PixelData' not in attributes:
         order = '>' if syntax == BIG_ENDIAN else '<'
@@ -63,7 +65,8 @@ def dicom(pixels, syntax=EXPLICIT, *, codestreams=None, frames=1, **attributes):
         dataset['PixelData'].VR = 'OB' if codestreams or bits == 8 else 'OW'
         dataset['PixelData'].is_undefined_length = bool(codestreams)
     file = io.BytesIO()
-    pydicom.dcmwrite(file, dataset, enforce_file_format=True)
+    order = {'implicit_vr': syntax == IMPLICIT, 'little_endian': syntax != BIG_ENDIAN}
+    pydicom.dcmwrite(file, dataset, enforce_file_format=True, **order)
     return file.getvalue()
 
 
@@ -75,6 +78,15 @@ def lookup_table(first, entries, bits, vr='US', order='<'):
     data = bytes(entries) if packed else np.array(entries, f'{order}u2').tobytes()
     item.add_new(0x00283006, vr, list(entries) if vr == 'US' else data + b'\0' * (len(data) % 2))
     return item
+
+
+def palette(bits, tables, first=0, count=None):
+    attributes = {'PhotometricInterpretation': 'PALETTE COLOR'}
+    for colour, entries in zip(('Red', 'Green', 'Blue'), tables):
+        name = f'{colour}PaletteColorLookupTable'
+        attributes[f'{name}Descriptor'] = [count or len(entries), first, bits]
+        attributes[f'{name}Data'] = np.array(entries, '<u2' if bits == 16 else 'u1').tobytes()
+    return attributes
 
 
 def shipped(name):

@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -106,6 +109,22 @@ def test_records_are_looked_at_once(data_dir, cache, monkeypatch):
     again = open_tfds('tiny_lesions', prepared(data_dir), COLUMNS | {'case_id': 'lesion'})
     assert again.fingerprint() != first.fingerprint() and set(again.case_id) != {''}
     assert kept.name.startswith('tfds-v1-')
+
+
+def test_array_records_beside_another_format(data_dir, tmp_path):
+    """As `tfds convert_format` leaves them."""
+    shutil.copytree(data_dir / 'tfrecord', tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / 'tiny_lesions/1.0.0'
+    for shard in (data_dir / 'array_record/tiny_lesions/1.0.0').glob('*.array_record-*'):
+        shutil.copy(shard, folder)
+    info = json.loads((folder / 'dataset_info.json').read_text())
+    info['alternativeFileFormats'] = ['array_record']
+    (folder / 'dataset_info.json').write_text(json.dumps(info))
+    found = open_tfds('tiny_lesions', str(tmp_path), COLUMNS)
+    assert (
+        found.fingerprint() == open_tfds('tiny_lesions', prepared(data_dir), COLUMNS).fingerprint()
+    )
+    assert len(found.store.read(np.arange(12))) == 12
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,372 @@
+import importlib.util
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pydicom = pytest.importorskip('pydicom', reason='DICOM files need pydicom')
+
+from pydicom.encaps import encapsulate, encapsulate_extended, get_frame  # noqa: E402
+from pydicom.pixels import apply_color_lut, get_decoder  # noqa: E402
+
+from big_ssl.data import dicom_frames  # noqa: E402
+from big_ssl.data.dicom import read_header  # noqa: E402
+from big_ssl.data.dicom_frames import checked_header, numbers, read_samples  # noqa: E402
+from big_ssl.errors import InputError  # noqa: E402
+from tests.data.dicom_files import EXPLICIT, MAX_PIXELS, dicom, frame, refused, shipped  # noqa: E402
+
+JPEG, EXTENDED, LOSSLESS, JPEG_LS, JPEG_2000 = (
+    f'1.2.840.10008.1.2.4.{end}' for end in (50, 51, 70, 80, 90)
+)
+RLE = '1.2.840.10008.1.2.5'
+NEEDS_GDCM = pytest.mark.skipif(
+    importlib.util.find_spec('gdcm') is None, reason='needs python-gdcm'
+)
+SYNTAXES = {  # gdcm's names
+    'JPEGLosslessProcess14': '1.2.840.10008.1.2.4.57',
+    'JPEGLosslessProcess14_1': LOSSLESS,
+    'JPEGLSLossless': JPEG_LS,
+    'JPEG2000Lossless': JPEG_2000,
+    'RLELossless': RLE,
+}
+
+
+def stored(data, index=0):
+    """The values of a frame, before windows and the like."""
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    header = checked_header(dataset, MAX_PIXELS)
+    samples = read_samples(dataset, header, index)
+    return samples if header.samples == 3 else numbers(samples, header, header.stored)
+
+
+def raw(name, dtype, *shape):
+    """Uncompressed pixels without any decoder."""
+    data = pydicom.dcmread(io.BytesIO(shipped(name))).PixelData
+    return np.frombuffer(data, dtype)[: np.prod(shape)].reshape(shape)
+
+
+def by_gdcm(name, index=0):
+    """By pydicom and gdcm in this process."""
+    pytest.importorskip('gdcm', reason='the other decoder is python-gdcm')
+    dataset = pydicom.dcmread(io.BytesIO(shipped(name)))
+    decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+    return decoder.as_array(dataset, index=index, decoding_plugin='gdcm')[0].astype(int)
+
+
+ENCODE = """
+import sys, gdcm
+reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+reader.SetFileName(sys.argv[1])
+assert reader.Read()
+change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, sys.argv[2])))
+change.SetInput(reader.GetImage())
+assert change.Change()
+writer.SetFile(reader.GetFile())
+writer.SetImage(change.GetOutput())
+writer.SetFileName(sys.argv[1])
+assert writer.Write()
+"""
+
+
+def encoded(folder, data, syntax, **attributes):
+    """The same file in another transfer syntax by gdcm's encoder, then with other attributes."""
+    pytest.importorskip('gdcm', reason='the encoder is python-gdcm')
+    path = folder / 'file.dcm'
+    path.write_bytes(data)
+    subprocess.run([sys.executable, '-c', ENCODE, str(path), syntax], check=True)
+    dataset = pydicom.dcmread(path)
+    assert dataset.file_meta.TransferSyntaxUID == SYNTAXES[syntax]
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['RLE', 'jp2klossless', 'jpeg_ls_lossless', 'bigendian', 'expb', 'implicit', 'padded'],
+)
+def test_one_image_in_several_syntaxes(name):
+    expected = raw('MR_small.dcm', '<i2', 64, 64)
+    assert np.array_equal(stored(shipped(f'MR_small_{name}.dcm')), expected)
+    assert np.array_equal(frame(shipped(f'MR_small_{name}.dcm')), frame(shipped('MR_small.dcm')))
+
+
+@pytest.mark.parametrize(
+    ('name', 'tolerance'),
+    [
+        ('SC_rgb_gdcm_KY.dcm', 0),
+        ('SC_rgb_jpeg_gdcm.dcm', 0),
+        ('SC_rgb_rle_2frame.dcm', 0),
+        ('SC_rgb_jls_lossy_line.dcm', 2),
+        ('SC_rgb_jls_lossy_sample.dcm', 2),
+        ('SC_rgb_dcmtk_+eb+cr.dcm', 2),
+        ('SC_rgb_dcmtk_+eb+cy+n2.dcm', 6),
+        ('SC_rgb_dcmtk_+eb+cy+s2.dcm', 6),
+        ('SC_rgb_dcmtk_+eb+cy+s4.dcm', 6),
+        ('SC_rgb_jpeg_dcmtk.dcm', 6),
+        ('SC_ybr_full_422_uncompressed.dcm', 6),
+    ],
+)
+def test_one_colour_image_in_several_syntaxes(name, tolerance):
+    expected = stored(shipped('SC_rgb_rle.dcm')).astype(int)
+    assert np.abs(stored(shipped(name)) - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize('name', ['SC_rgb_jpeg.dcm', 'SC_jpeg_no_color_transform.dcm'])
+def test_jpeg_that_is_rgb_inside(name):
+    expected = raw('SC_rgb_jpeg_dcmd.dcm', np.uint8, 256, 256, 3).astype(int)
+    assert np.abs(stored(shipped(name)) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ('name', 'tolerance'),
+    [
+        ('693_J2KI.dcm', 0),
+        ('J2K_pixelrep_mismatch.dcm', 0),
+        ('JPEG2000.dcm', 0),
+        ('examples_jpeg2k.dcm', 0),
+        ('SC_jpeg_no_color_transform_2.dcm', 1),
+        ('SC_rgb_jpeg_app14_dcmd.dcm', 1),
+        ('SC_rgb_small_odd_jpeg.dcm', 2),
+        ('SC_rgb_dcmtk_+eb+cy+n1.dcm', 2),  # with colour at half the resolution
+        ('SC_rgb_dcmtk_+eb+cy+np.dcm', 2),
+        ('SC_rgb_jpeg_lossy_gdcm.dcm', 2),
+    ],
+)
+def test_pillow_and_gdcm_agree(name, tolerance):
+    assert np.abs(stored(shipped(name)) - by_gdcm(name)).max() <= tolerance
+
+
+def test_each_frame_of_a_film():
+    data = shipped('examples_ybr_color.dcm')
+    for index in (0, 7, 29):
+        difference = np.abs(stored(data, index) - by_gdcm('examples_ybr_color.dcm', index))
+        assert difference.max() <= 3 and difference.mean() < 0.3
+    assert (stored(data, 0) != stored(data, 7)).any()
+
+
+def test_near_lossless_jpeg_ls():
+    """The greys of both phantoms, as pydicom's own tests have them."""
+    for name, greys in (
+        ('JPEGLSNearLossless_08.dcm', [255, 125, 65, 30, 15, 5, 5, 0, 0]),
+        ('JPEGLSNearLossless_16.dcm', [65535, 32765, 16385, 4095, 1025, 255, 65, 15, 5, 0]),
+    ):
+        assert stored(shipped(name))[::5, 0].tolist() == greys
+
+
+def test_palette_against_pydicom():
+    dataset = pydicom.dcmread(io.BytesIO(shipped('examples_palette.dcm')))
+    expected = apply_color_lut(dataset.pixel_array, dataset) >> 8
+    assert np.array_equal(frame(shipped('examples_palette.dcm')), expected)
+
+
+@pytest.mark.parametrize('name', ['image_dfl.dcm', 'examples_overlay.dcm', 'CT_small.dcm'])
+def test_uncompressed_against_pydicom(name):
+    dataset = pydicom.dcmread(io.BytesIO(shipped(name)))
+    assert np.array_equal(stored(shipped(name)), dataset.pixel_array)
+
+
+def test_big_endian_colour():
+    expected = raw('SC_rgb_small_odd.dcm', np.uint8, 3, 3, 3)
+    assert np.array_equal(stored(shipped('SC_rgb_small_odd_big_endian.dcm')), expected)
+    planes = raw('ExplVR_BigEnd.dcm', np.uint8, 3, 60, 80)
+    assert np.array_equal(stored(shipped('ExplVR_BigEnd.dcm')), planes.transpose(1, 2, 0))
+
+
+RNG = np.random.default_rng(0)
+SIGNED = (RNG.integers(-2048, 2048, (20, 30)) * np.linspace(0, 1, 30)).astype(np.int16)
+GREYS = {
+    '8 bits': (np.arange(600, dtype=np.uint8).reshape(20, 30), {}),
+    '12 of 16 bits': ((SIGNED + 2048).astype(np.uint16), {'BitsStored': 12}),
+    '16 bits': ((SIGNED.astype(int) * 15 + 32768).astype(np.uint16), {}),
+    'signed 16 bits': (SIGNED * 15, {}),
+    'signed 12 of 16 bits': (SIGNED, {'BitsStored': 12}),
+}
+
+
+@pytest.mark.parametrize('syntax', SYNTAXES)
+@pytest.mark.parametrize('kind', GREYS)
+def test_lossless_grey(tmp_path, syntax, kind):
+    pixels, attributes = GREYS[kind]
+    plain = dicom(pixels, **attributes)
+    assert np.array_equal(stored(plain), pixels)
+    assert np.array_equal(stored(encoded(tmp_path, plain, syntax)), pixels)
+
+
+@pytest.mark.parametrize('syntax', SYNTAXES)
+@pytest.mark.parametrize('colour', ['RGB', 'YBR_FULL'])
+def test_lossless_colour(tmp_path, syntax, colour):
+    pixels = np.stack(
+        [GREYS['8 bits'][0], SIGNED.astype(np.uint8), SIGNED.T.reshape(20, 30) % 200], -1
+    )
+    plain = dicom(pixels.astype(np.uint8), PhotometricInterpretation=colour)
+    if (syntax, colour) == ('JPEG2000Lossless', 'YBR_FULL'):
+        pytest.skip('refused: it can be converted twice')
+    assert np.array_equal(stored(encoded(tmp_path, plain, syntax)), stored(plain))
+
+
+@pytest.mark.parametrize('syntax', SYNTAXES)
+def test_planes_that_the_codec_does_not_know(tmp_path, syntax):
+    """Planar Configuration 1 in the header says nothing of compressed pixels."""
+    pixels = RNG.integers(0, 256, (8, 10, 3), np.uint8)
+    data = encoded(tmp_path, dicom(pixels), syntax, PlanarConfiguration=1)
+    assert np.array_equal(stored(data), pixels)
+
+
+def jpeg(ybr, *, jfif=False, adobe=None, letters=False):
+    """The three planes as they are, with or without markers of their colour."""
+    file = io.BytesIO()
+    image = Image.frombytes('YCbCr', ybr.shape[1::-1], ybr.tobytes())
+    image.save(file, 'JPEG', quality=98, subsampling=0)
+    data = file.getvalue()
+    end = 4 + int.from_bytes(data[4:6])
+    start, data = data[2:end] if jfif else b'', data[end:]
+    if adobe is not None:
+        start += b'\xff\xee\x00\x0eAdobe\x00\x64' + bytes([0, 0, 0, 0, adobe])
+    if letters:
+        for marker, first, step in ((b'\xff\xc0', 10, 3), (b'\xff\xda', 5, 2)):
+            at = data.index(marker) + first
+            for part, letter in enumerate(b'RGB'):
+                data = data[: at + step * part] + bytes([letter]) + data[at + step * part + 1 :]
+    return b'\xff\xd8' + start + data
+
+
+Y, X = np.mgrid[:32, :40]
+COLOURED = np.stack([Y * 7, X * 6, 255 - Y * 3 - X * 3], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize('said', ['RGB', 'YBR_FULL', 'YBR_FULL_422'])
+@pytest.mark.parametrize(
+    ('inside', 'marks'),
+    [
+        ('YCbCr', {'jfif': True}),
+        ('YCbCr', {'adobe': 1}),
+        ('YCbCr', {'jfif': True, 'adobe': 1}),
+        ('RGB', {'adobe': 0}),
+        ('RGB', {'letters': True}),
+        ('RGB', {'adobe': 0, 'letters': True}),
+    ],
+)
+def test_jpegs_markers_say_its_colours(said, inside, marks):
+    planes = (
+        np.asarray(Image.fromarray(COLOURED).convert('YCbCr')) if inside == 'YCbCr' else COLOURED
+    )
+    data = dicom(
+        COLOURED, JPEG, codestreams=[jpeg(planes, **marks)], PhotometricInterpretation=said
+    )
+    assert np.abs(stored(data).astype(int) - COLOURED).max() <= 5
+
+
+@pytest.mark.parametrize('said', ['RGB', 'YBR_FULL', 'YBR_FULL_422'])
+def test_jpeg_without_markers_is_what_the_header_says(said):
+    planes = COLOURED if said == 'RGB' else np.asarray(Image.fromarray(COLOURED).convert('YCbCr'))
+    data = dicom(COLOURED, EXTENDED, codestreams=[jpeg(planes)], PhotometricInterpretation=said)
+    assert np.abs(stored(data).astype(int) - COLOURED).max() <= 5
+
+
+def grey_jpeg(value, size=(32, 40)):
+    file = io.BytesIO()
+    Image.new('L', size[::-1], value).save(file, 'JPEG')
+    return file.getvalue() + b'\0' * (len(file.getvalue()) % 2)
+
+
+def film(codestreams, frames=3, **attributes):
+    pixels = np.zeros((frames, 32, 40), np.uint8)
+    return dicom(pixels, JPEG, codestreams=codestreams, frames=frames, **attributes)
+
+
+def test_frames_by_every_kind_of_table():
+    codestreams = [grey_jpeg(value) for value in (10, 120, 250)]
+    data, offsets, lengths = encapsulate_extended(codestreams)
+    basic = film(codestreams)
+    extended = {'ExtendedOffsetTable': offsets, 'ExtendedOffsetTableLengths': lengths}
+    for file in (basic, film(codestreams, **extended)):
+        assert [int(stored(file, index)[0, 0]) for index in range(3)] == [10, 120, 250]
+
+
+def test_another_number_of_frames_in_the_table():
+    codestreams = [grey_jpeg(value) for value in (10, 120, 250)]
+    assert 'another number in its offset table' in refused(frame, film(codestreams, 2))
+    assert refused(frame, film(codestreams[:2]))
+
+
+@pytest.mark.parametrize('size', [(40, 32), (32, 41), (320, 400)])
+def test_a_codestream_of_another_size(size):
+    file = film([grey_jpeg(9, size)] * 3)
+    assert read_header(file, max_pixels=MAX_PIXELS).frames == 3
+    assert 'of another size than its header says' in refused(frame, file)
+
+
+def test_a_codestream_of_other_colours():
+    data = dicom(COLOURED[..., 0], JPEG, codestreams=[jpeg(COLOURED)])
+    assert 'of another size' in refused(frame, data)
+    assert 'another size' in refused(frame, shipped('JPEG2000-embedded-sequence-delimiter.dcm'))
+
+
+def test_pixels_in_another_syntax_than_the_files():
+    pixels = np.zeros((32, 40), np.uint8)
+    little, explicit = EXPLICIT.encode() + b'\0', b'1.2.840.10008.1.2.5\0'
+    assert 'not in its transfer syntax' in refused(frame, dicom(pixels).replace(little, explicit))
+    rle = dicom(pixels, RLE, codestreams=[bytes(2000)]).replace(explicit, little)
+    assert 'not in its transfer syntax' in refused(frame, rle)
+
+
+def test_values_beyond_the_bits_stored(tmp_path):
+    pixels = np.full((8, 10), 5000, np.uint16)
+    for syntax in ('JPEG2000Lossless', 'JPEGLSLossless'):
+        data = encoded(tmp_path, dicom(pixels), syntax, BitsStored=12, HighBit=11)
+        assert 'more than its 12 bits' in refused(frame, data)
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['MR_small_RLE', 'MR_small_jp2klossless', 'MR_small_jpeg_ls_lossless', 'SC_rgb_jpeg_gdcm',
+     'SC_rgb_jls_lossy_line', 'SC_rgb_jpeg_dcmtk', 'examples_jpeg2k', 'examples_ybr_color'],
+)  # fmt: skip
+def test_cut_short(name):
+    """The file, and a frame inside a file that is whole."""
+    data = shipped(f'{name}.dcm')
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    found = get_frame(
+        dataset.PixelData, 0, number_of_frames=int(dataset.get('NumberOfFrames') or 1)
+    )
+    for share in (0.3, 0.6, 0.97):
+        assert refused(frame, data[: int(share * len(data))])
+        dataset.PixelData = encapsulate([found[: int(share * len(found)) // 2 * 2]])
+        dataset['PixelData'].is_undefined_length = True
+        dataset.NumberOfFrames = 1
+        file = io.BytesIO()
+        dataset.save_as(file)
+        assert refused(frame, file.getvalue())
+
+
+@NEEDS_GDCM
+@pytest.mark.parametrize('change', [{2: 0x38}, {19: 0x12}, {20: 0x01}])
+def test_what_aborts_gdcm_does_not_abort_us(change, capfd):
+    data = bytearray(shipped('SC_rgb_jpeg_gdcm.dcm'))
+    start = data.index(b'\xff\xc3\x00\x11')
+    for place, byte in change.items():
+        data[start + place] = byte
+    assert 'does not decode' in refused(frame, bytes(data))
+    assert capfd.readouterr() == ('', '')
+
+
+@NEEDS_GDCM
+def test_a_decoder_that_hangs(monkeypatch):
+    monkeypatch.setattr(dicom_frames, '_GDCM', 'import time; time.sleep(60)')
+    monkeypatch.setattr(dicom_frames, '_GDCM_SECONDS', 0.5)
+    assert 'TimeoutExpired' in refused(frame, shipped('SC_rgb_jpeg_gdcm.dcm'))
+
+
+def test_without_gdcm(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        'importlib.util.find_spec', lambda name: None if name == 'gdcm' else found(name)
+    )
+    with pytest.raises(InputError, match='needs python-gdcm'):
+        read_header(shipped('SC_rgb_jpeg_gdcm.dcm'), max_pixels=MAX_PIXELS)
+    assert frame(shipped('MR_small_jp2klossless.dcm')).shape == (64, 64)
