@@ -10,14 +10,15 @@ Exit codes: 0 done; 2 the input is wrong; 75 stopped, run the same command again
 """
 
 import argparse
+import contextlib
 import functools
 import logging
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from big_ssl import command_line
 from big_ssl import config as config_lib
@@ -129,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         '--salt_file', default='', help='of --hash_ids; made if it is not there (default: OUT.salt)'
     )
-    add('--shard_mb', type=int, default=256, help='of a file of records (default %(default)s)')
+    add('--shard_mb', type=int, default=128, help='of a file of records (default %(default)s)')
     add('--workers', type=int, default=os.cpu_count() or 1, help='processes (default: all cores)')
     add('--beam_runner', default='', help='run on Apache Beam: DirectRunner, DataflowRunner, …')
     add('--beam_options', default='', help="Beam's own options, in quotation marks")
@@ -179,14 +180,12 @@ def run(argv: Sequence[str]) -> None:
     settings, flags = parse(argv)
     from big_ssl.preparation import make, work
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    how = functools.partial(work.run_here, workers=flags.workers)
     if flags.beam_runner:
-        make.make(settings, functools.partial(
-            work.run_on_beam, runner=flags.beam_runner, options=shlex.split(flags.beam_options)
-        ))  # fmt: skip
-    else:
-        make.make(settings, functools.partial(work.run_here, workers=flags.workers))
+        options = shlex.split(flags.beam_options)
+        how = functools.partial(work.run_on_beam, runner=flags.beam_runner, options=options)
+    with _stoppable():
+        make.make(settings, how)
     log.info('next: %s', _next(settings))
 
 
@@ -196,8 +195,19 @@ def _next(settings: Settings) -> str:
     return f'python -m big_ssl.main {config} {data}'
 
 
-def _stop(*_: Any) -> NoReturn:
-    raise Preempted('stopped')
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise Preempted."""
+
+    def stop(*_: object) -> NoReturn:
+        raise Preempted('stopped')
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(argv: Sequence[str] = tuple(sys.argv)) -> int:

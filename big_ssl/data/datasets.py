@@ -87,7 +87,12 @@ def record_folder(config: ConfigDict) -> str:
     dataset = config.dataset
     if dataset.manifest or dataset.name in (*PHANTOMS, 'manifest') and not dataset.data_dir:
         return ''
-    if dataset.name in PHANTOMS or dataset.name.startswith(TFDS):
+    if dataset.name in PHANTOMS:
+        if records.is_record_set(dataset.data_dir):
+            raise InputError(
+                f'config: dataset.data_dir={dataset.data_dir} is a record set; give '
+                f'--config.dataset.name=records too (it is {dataset.name})'
+            )
         return ''
     inside = epath.Path(dataset.data_dir or '.') / dataset.name
     found = [str(inside), dataset.data_dir or '']

@@ -9,10 +9,12 @@ import csv
 import gzip
 import io
 import zlib
+from collections.abc import Sequence
 from pathlib import PurePath
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from etils import epath
 
@@ -39,7 +41,7 @@ def read_table(path: str) -> pd.DataFrame:
     try:
         data = epath.Path(path).read_bytes()
         name = PurePath(path)
-        if name.suffix == '.gz':
+        if name.suffix.lower() == '.gz':
             data, name = gzip.decompress(data), name.with_suffix('')
     except FileNotFoundError:
         raise InputError(f'{path}: no such file') from None
@@ -67,8 +69,7 @@ def _text(data: bytes, path: str, suffix: str) -> pd.DataFrame:
     if not any(map(any, rows)):
         raise InputError(f'{path}: the file is empty')
     header, *rows = rows
-    if twice := [name for name, count in collections.Counter(header).items() if name and count > 1]:
-        raise InputError(f'{path} row 1: column {twice[0]!r} is there twice')
+    _check_names(header, f'{path} row 1')
     for number, row in enumerate(rows, start=2):
         if any(row[len(header) :]):
             raise InputError(
@@ -76,6 +77,11 @@ def _text(data: bytes, path: str, suffix: str) -> pd.DataFrame:
             )
         row[:] = (row + [''] * len(header))[: len(header)]
     return pd.DataFrame(rows, columns=header, index=range(2, len(rows) + 2), dtype=object)
+
+
+def _check_names(names: Sequence[str], where: str) -> None:
+    if twice := [name for name, count in collections.Counter(names).items() if name and count > 1]:
+        raise InputError(f'{where}: column {twice[0]!r} is there twice')
 
 
 def _delimiter(header: str) -> str:
@@ -88,11 +94,15 @@ def _parquet(data: bytes, path: str) -> pd.DataFrame:
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f'{path}: cannot be read as Parquet: {_one_line(error)}') from None
+    names = [name.strip() for name in table.column_names]
+    _check_names(names, path)
     columns = {}
-    for name, column in zip(table.column_names, table.columns):
+    for name, column in zip(names, table.columns):
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         try:
+            if pa.types.is_floating(column.type):
+                column = pc.if_else(pc.is_nan(column), None, column)  # no number is not known
             text = column.cast(pa.string()).to_pylist()
         except pa.ArrowException:
             raise InputError(

@@ -44,9 +44,16 @@ class InTwoSplits(InputError):
 
 
 def units(images: pd.DataFrame) -> np.ndarray:
-    """A name for what may not be divided: the patient, else the case, else the image."""
-    own = np.where(images['case_id'] != '', 'case ' + images['case_id'], 'image ' + images['image'])
+    """A name for what may not be divided: the patient, else the case, else the file."""
+    file = 'image ' + images['image']
+    if 'frames' in images:
+        file = file.where(images['frames'] == 1, file.map(_without_frame))
+    own = np.where(images['case_id'] != '', 'case ' + images['case_id'], file)
     return np.where(images['patient_id'] != '', 'patient ' + images['patient_id'], own)
+
+
+def _without_frame(name: str) -> str:
+    return name.rpartition('#')[0]
 
 
 def made(
@@ -56,10 +63,12 @@ def made(
 
     Args:
       images: `image`, `case_id`, `patient_id`, `label`, `perceptual_hash`, `sha256`, in the order
-        of the table.
+        of the table; `frames` of the file, where an image can be one of several.
       known: units whose split is known already; they are not moved.
     """
     names = units(images)
+    frames = {name: split for name, split in known.items() if name.startswith('image ')}
+    known = {_without_frame(name): split for name, split in frames.items()} | dict(known)
     labels = [_labels(label) for label in images['label'].tolist()]
     split = splits.stratified_split(names, labels, settings.split_seed, settings.shares, known)
     of_unit = dict(zip(names.tolist(), split.tolist()))

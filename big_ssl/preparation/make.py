@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,6 +76,9 @@ def make(settings: Settings, run: Run) -> None:
       InputError: naming file, row and column; nothing is left at `settings.out`.
     """
     manifest, announcements = listing.read(settings)
+    _check_names(manifest)
+    has_splits = bool((manifest.split != '').any())
+    known = _known(settings, has_splits)
     hashed = listing.hasher(settings) if settings.hash_ids else None
     folders = Folders.of(settings.out)
     identity = _identity(manifest, settings)
@@ -90,8 +94,8 @@ def make(settings: Settings, run: Run) -> None:
         images = _table(manifest, listing.stored_names(manifest, hashed))
         scanned = _scan(images, folders, settings, run)
         images, rejected = _usable(images, scanned, folders, settings)
-        if not (manifest.split != '').any():
-            split, lines = dividing.made(images, settings, _known(settings))
+        if not has_splits:
+            split, lines = dividing.made(images, settings, known)
             images, announcements = images.assign(split=split), announcements + lines
         divided = _apart(images, folders, settings)
         announcements += divided.announcements
@@ -105,6 +109,17 @@ def make(settings: Settings, run: Run) -> None:
         page.write(folders.set / REPORT, found)
         _complete(index, names, identity, folders)
     log.info('done: %s', folders.out)
+
+
+def _check_names(manifest: Manifest) -> None:
+    """Names of splits become names of files and of TFDS's splits."""
+    for name in sorted(set(manifest.split.tolist()) - {''}):
+        if name == shards.UNSPLIT or not re.fullmatch(r'[A-Za-z0-9_]+', name):
+            row = int(np.flatnonzero(manifest.split == name)[0])
+            raise InputError(
+                f'{manifest.where(row)}: split {name!r} cannot be the name of a file; use letters '
+                f'A to Z, digits and _ (and not {shards.UNSPLIT!r})'
+            )
 
 
 def _identity(manifest: Manifest, settings: Settings) -> dict[str, Any]:
@@ -215,10 +230,12 @@ def _usable(
     return seen[~bad].drop(columns='problem'), rejected
 
 
-def _known(settings: Settings) -> dict[str, str]:
+def _known(settings: Settings, has_splits: bool) -> dict[str, str]:
     """The split of each unit of an earlier record set."""
     if not settings.splits_from:
         return {}
+    if has_splits:
+        raise InputError('--splits_from: the table has splits of its own; remove its column first')
     earlier = records.open_records(settings.splits_from)
     stored = pd.DataFrame({name: getattr(earlier, name) for name in manifest_lib.COLUMNS})
     names = dividing.units(stored.assign(image=stored['image_path']))

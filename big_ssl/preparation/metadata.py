@@ -8,10 +8,12 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-_MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]', re.DOTALL)  # the others stand within a scan
-_EOI, _SOS, _COMMENT = 0xD9, 0xDA, 0xFE
-_APP0, _APP1, _APP14, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
-_JFIF, _ADOBE = b'JFIF\0', b'Adobe'
+_MARKER = re.compile(rb'\xff[^\x00\x01\xd0-\xd7\xff]', re.DOTALL)  # others stand within a scan
+_EOI, _SOS, _DQT, _DNL, _DRI, _COMMENT = 0xD9, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE
+_APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
+_NEEDED = frozenset((*range(0xC0, 0xD0), _SOS, _DQT, _DRI))  # with frame headers and their tables
+_LEFT_OUT = frozenset((*range(_APP0, _APP0 + 16), _DNL, _COMMENT))
+_JFIF, _ADOBE = (b'JFIF\0', 14), (b'Adobe', 12)  # how they begin, their length (T.871, T.872)
 _PNG = b'\x89PNG\r\n\x1a\n'
 _PNG_KEPT = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
 
@@ -25,19 +27,20 @@ def strip_jpeg(data: bytes, orientation: int = 1) -> bytes:
       orientation: EXIF's number; other than 1 it is written.
 
     Raises:
-      ValueError: the end is missing.
+      ValueError: the end is missing, or a segment is of no known kind.
     """
     block = b'Exif\0\0' + _orientation_block(orientation)
     header = struct.pack('>BBH', 0xFF, _APP1, len(block) + 2) + block
     kept = [b'\xff\xd8', header if orientation != 1 else b'']
     for kind, segment in _segments(data):
-        content = segment[4:]
-        if kind == _APP0 and content.startswith(_JFIF):
-            kept.append(b'\xff\xe0\x00\x10' + content[:12] + b'\0\0')
-            continue
-        adobe = kind == _APP14 and content.startswith(_ADOBE)
-        if adobe or not (kind == _COMMENT or _APP0 <= kind <= _APP15):
+        if kind in _NEEDED:
             kept.append(segment)
+        elif kind not in _LEFT_OUT:
+            raise ValueError(f'damaged: a segment with the marker FF{kind:02X}')
+        elif kind == _APP0 and _is(segment, *_JFIF):
+            kept.append(b'\xff\xe0\x00\x10' + segment[4:16] + b'\0\0')
+        elif kind == _APP14 and _is(segment, *_ADOBE):
+            kept.append(b'\xff\xee\x00\x0e' + segment[4:16])
     return b''.join([*kept, b'\xff\xd9'])
 
 
@@ -84,6 +87,10 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             following = _MARKER.search(data, at)
             at = following.start() if following else len(data)
         yield kind, data[start:at]
+
+
+def _is(segment: bytes, beginning: bytes, length: int) -> bool:
+    return segment.startswith(beginning, 4) and len(segment) >= 4 + length
 
 
 def _orientation_block(orientation: int) -> bytes:

@@ -4,17 +4,25 @@ A JPEG or PNG keeps its compressed data; everything else, and what is made small
 or a JPEG where it was one.
 """
 
+import contextlib
 import dataclasses
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    PHOTOMETRIC_INTERPRETATION,
+    SAMPLEFORMAT,
+    TiffImageFile,
+)
 
 from big_ssl.data import dicom, image_files
 from big_ssl.data.image_files import JPEG, PNG, PNG16
 from big_ssl.data.windows import MINMAX, Window
+from big_ssl.errors import InputError
 from big_ssl.preparation import metadata
 
 FORMATS = ('JPEG', 'PNG', 'TIFF')
@@ -83,6 +91,18 @@ def frames(data: bytes, reading: Reading) -> int:
     return header.frames
 
 
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    """Whatever Pillow raises on a damaged file becomes a ValueError."""
+    try:
+        yield
+    except (ValueError, InputError):
+        raise
+    except Exception as error:
+        raise ValueError(f'damaged ({type(error).__name__})') from None
+
+
+@_damage()
 def picture(data: bytes, frame: int, reading: Reading) -> Picture:
     """The image that is stored for a frame of a source file; complete only if `thumbnail` works.
 
@@ -94,6 +114,7 @@ def picture(data: bytes, frame: int, reading: Reading) -> Picture:
         return _encoded(_smaller(Image.fromarray(pixels), reading), lossy=False)
     opened = image_files.open_image(io.BytesIO(data), FORMATS, max_pixels=reading.max_pixels)
     with opened as image:
+        _check_tiff(image)
         deep = image_files.is_16_bit(image)
         large = 0 < reading.shorter_side < min(image.size)
         lossy = image.format in ('JPEG', 'MPO')
@@ -109,6 +130,7 @@ def picture(data: bytes, frame: int, reading: Reading) -> Picture:
     return _encoded(_smaller(whole, reading), lossy)
 
 
+@_damage()
 def levels(stored: Picture) -> UInt8[np.ndarray, 'h w c']:
     """The stored image decoded, upright, in 8 bits; 16-bit values from smallest to largest.
 
@@ -120,6 +142,16 @@ def levels(stored: Picture) -> UInt8[np.ndarray, 'h w c']:
     if stored.format == PNG16:
         return Window(MINMAX).levels(image_files.sixteen_bit(whole))[..., None]
     return image_files.eight_bit(whole)
+
+
+def _check_tiff(image: Image.Image) -> None:
+    """Refuses what Pillow takes for unsigned 8 bits, though it is not (TIFF 6.0, section 19)."""
+    if not isinstance(image, TiffImageFile) or image_files.is_16_bit(image):
+        return
+    if max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8:  # Pillow 13, colours one after the other
+        raise ValueError('16 bits a channel in colour; convert it to 8-bit RGB or 16-bit grey')
+    if max(image.tag_v2.get(SAMPLEFORMAT, (1,))) > 1:
+        raise ValueError('signed pixels; convert it to unsigned ones')
 
 
 def _sixteen_bit(whole: Image.Image, image: Image.Image, window: Window | None) -> Image.Image:
@@ -152,6 +184,7 @@ def _rounded(image: Image.Image) -> UInt16[np.ndarray, 'h w']:
 
 def _encoded(image: Image.Image, lossy: bool) -> Picture:
     file = io.BytesIO()
+    image.info = {}  # comments and colour profiles of the source, which Pillow would write
     deep = image_files.is_16_bit(image)
     if lossy:
         image.save(file, 'JPEG', quality=_QUALITY, subsampling=0)

@@ -70,7 +70,7 @@ def read_source(path: str) -> bytes:
     except FileNotFoundError:
         raise ValueError('no such file') from None
     except OSError as error:
-        raise ValueError(error.strerror or ' '.join(str(error).split())) from None
+        raise ValueError(error.strerror or _one_line(error)) from None
 
 
 def digest(data: bytes) -> str:
@@ -79,18 +79,20 @@ def digest(data: bytes) -> str:
 
 
 def _images(path: str, row: int, reading: Reading) -> Iterator[Scanned]:
-    frame, frames = 0, 1
     try:
         data = read_source(path)
-        sha256 = digest(data)
         frames = pictures.frames(data, reading)
-        for frame in range(frames):
+    except ValueError as error:
+        yield Scanned(row=row, problem=_one_line(error))
+        return
+    sha256 = digest(data)
+    for frame in range(frames):
+        found = Scanned(row=row, frame=frame, frames=frames)
+        try:
             stored = pictures.picture(data, frame, reading)
             levels = pictures.levels(stored)
-            yield Scanned(
-                row=row,
-                frame=frame,
-                frames=frames,
+            yield dataclasses.replace(
+                found,
                 size=len(data),
                 sha256=sha256,
                 height=stored.height,
@@ -102,5 +104,9 @@ def _images(path: str, row: int, reading: Reading) -> Iterator[Scanned]:
                 deviation=float(levels.std(dtype=np.float64)),
                 perceptual_hash=duplicates.perceptual_hash(levels),
             )
-    except ValueError as error:
-        yield Scanned(row=row, frame=frame, frames=frames, problem=' '.join(str(error).split()))
+        except ValueError as error:
+            yield dataclasses.replace(found, problem=_one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())

@@ -49,4 +49,4 @@ class Settings:
     splits_from: str = ''
     hash_ids: bool = False
     salt_file: str = ''
-    shard_bytes: int = 256 * 2**20
+    shard_bytes: int = 128 * 2**20

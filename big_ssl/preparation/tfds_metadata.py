@@ -49,14 +49,13 @@ def write(folder: epath.Path, index: pd.DataFrame) -> None:
 
 
 def _features(index: pd.DataFrame, tfds: Any) -> Any:
-    """Of a record, which is a case; images of 8 and of 16 bits side by side stay encoded."""
-    text, deep = tfds.features.Text(), index['format'] == PNG16
-    if deep.any() and not deep.all():
+    """Of a record, which is a case; TFDS decodes 16 bits with OpenCV only: they stay encoded."""
+    text = tfds.features.Text()
+    if (index['format'] == PNG16).any():
         image = tfds.features.Tensor(shape=(), dtype=np.object_)
     else:
         channels = 1 if index['grey'].all() else 3
-        dtype = np.uint16 if deep.all() else np.uint8
-        image = tfds.features.Image(shape=(None, None, channels), dtype=dtype)
+        image = tfds.features.Image(shape=(None, None, channels))
     images = {'image': image, 'label': text, 'path': text}
     return tfds.features.FeaturesDict(
         {

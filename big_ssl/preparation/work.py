@@ -106,7 +106,7 @@ def written(target: str) -> Iterator[Path]:
 
 
 def run_here(tasks: Sequence[Task], what: str, *, workers: int) -> None:
-    """Does what is not done yet on so many processes, with progress in images.
+    """Does what is not done yet on so many processes (1: this one), with progress in images.
 
     Raises:
       InputError: the first that a piece of work raised, or a process was killed.
@@ -114,12 +114,24 @@ def run_here(tasks: Sequence[Task], what: str, *, workers: int) -> None:
     left = [task for task in tasks if not task.is_done()]
     total, before = sum(task.images for task in tasks), sum(task.images for task in left)
     bar = tqdm(total=total, initial=total - before, desc=what, unit=' images', disable=None)
-    with bar, _pool(min(workers, len(left))) as pool:
-        waiting = {pool.submit(task.run): task.images for task in left}
+    with bar:
+        for images in _done(left, workers):
+            bar.update(images)
+
+
+def _done(tasks: Sequence[Task], workers: int) -> Iterator[int]:
+    """How many images each piece of work read, when it is done."""
+    if workers == 1:
+        for task in tasks:
+            task.run()
+            yield task.images
+        return
+    with _pool(min(workers, len(tasks))) as pool:
+        waiting = {pool.submit(task.run): task.images for task in tasks}
         try:
             for done in concurrent.futures.as_completed(waiting):
                 done.result()
-                bar.update(waiting[done])
+                yield waiting[done]
         except BrokenProcessPool:
             raise InputError(
                 'a worker was killed, by lack of memory perhaps; give fewer --workers and run the '

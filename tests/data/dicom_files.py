@@ -1,9 +1,13 @@
 """DICOM files for the tests: made here, encoded by gdcm, or shipped with pydicom."""
 
+import importlib.util
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pydicom = pytest.importorskip('pydicom', reason='DICOM files need pydicom')
 
@@ -15,6 +19,19 @@ from big_ssl.data.dicom import read_frame  # noqa: E402
 
 EXPLICIT, IMPLICIT = '1.2.840.10008.1.2.1', '1.2.840.10008.1.2'
 BIG_ENDIAN, DEFLATED = '1.2.840.10008.1.2.2', '1.2.840.10008.1.2.1.99'
+JPEG, EXTENDED, LOSSLESS, JPEG_LS, JPEG_2000 = (
+    f'1.2.840.10008.1.2.4.{end}' for end in (50, 51, 70, 80, 90)
+)
+RLE = '1.2.840.10008.1.2.5'
+SYNTAXES = {  # gdcm's names
+    'JPEGLosslessProcess14': '1.2.840.10008.1.2.4.57',
+    'JPEGLosslessProcess14_1': LOSSLESS,
+    'JPEGLSLossless': JPEG_LS,
+    'JPEG2000Lossless': JPEG_2000,
+    'RLELossless': RLE,
+}
+HAS_GDCM = importlib.util.find_spec('gdcm') is not None
+NEEDS_GDCM = pytest.mark.skipif(not HAS_GDCM, reason='lossless JPEG needs python-gdcm')
 MAX_PIXELS = 10**7
 PERSONAL = {
     'PatientName': 'Verysecret^Philippa',
@@ -95,7 +112,10 @@ def shipped(name):
     if path is None:
         pytest.skip(f'this pydicom does not ship {name}')
     with open(path, 'rb') as file:
-        return file.read()
+        data = file.read()
+    if not HAS_GDCM and any(f'{uid}\0'.encode() in data[:999] for uid in (LOSSLESS, JPEG_LS)):
+        pytest.skip(f'{name} needs python-gdcm')
+    return data
 
 
 def frame(data, window=None, index=0, max_pixels=MAX_PIXELS):
@@ -110,3 +130,43 @@ def refused(call, *arguments, **keywords):
     assert 0 < len(message) < 160 and '\n' not in message
     assert not any(part in message for value in PERSONAL.values() for part in value.split('^'))
     return message
+
+
+ENCODE = """
+import sys, gdcm
+reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+reader.SetFileName(sys.argv[1])
+assert reader.Read()
+change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, sys.argv[2])))
+change.SetInput(reader.GetImage())
+assert change.Change()
+writer.SetFile(reader.GetFile())
+writer.SetImage(change.GetOutput())
+writer.SetFileName(sys.argv[1])
+assert writer.Write()
+"""
+
+
+def encoded(folder, data, syntax, **attributes):
+    """The same file in another transfer syntax by gdcm's encoder, then with other attributes."""
+    pytest.importorskip('gdcm', reason='the encoder is python-gdcm')
+    path = folder / 'file.dcm'
+    path.write_bytes(data)
+    subprocess.run([sys.executable, '-c', ENCODE, str(path), syntax], check=True)
+    dataset = pydicom.dcmread(path)
+    assert dataset.file_meta.TransferSyntaxUID == SYNTAXES[syntax]
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path)
+    return path.read_bytes()
+
+
+def grey_jpeg(value, size=(32, 40)):
+    file = io.BytesIO()
+    Image.new('L', size[::-1], value).save(file, 'JPEG')
+    return file.getvalue() + b'\0' * (len(file.getvalue()) % 2)
+
+
+def film(codestreams, frames=3, **attributes):
+    pixels = np.zeros((frames, 32, 40), np.uint8)
+    return dicom(pixels, JPEG, codestreams=codestreams, frames=frames, **attributes)

@@ -35,7 +35,7 @@ def standard_window(x, centre, width, function='LINEAR'):
     """PS3.3 C.11.2.1.2.1, C.11.2.1.3.1 and C.11.2.1.3.2, y from 0 to 255, not rounded."""
     c, w = centre, width
     if function == 'SIGMOID':
-        return 255 / (1 + math.exp(-4 * (x - c) / w))
+        return 255 / (1 + math.exp(min(-4 * (x - c) / w, 700)))
     if function == 'LINEAR_EXACT':
         if x <= c - w / 2:
             return 0

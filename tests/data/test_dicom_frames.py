@@ -1,4 +1,3 @@
-import importlib.util
 import io
 import subprocess
 import sys
@@ -9,29 +8,26 @@ from PIL import Image
 
 pydicom = pytest.importorskip('pydicom', reason='DICOM files need pydicom')
 
-from pydicom.encaps import encapsulate, encapsulate_extended, get_frame  # noqa: E402
-from pydicom.pixels import apply_color_lut, get_decoder  # noqa: E402
+from pydicom.data import get_testdata_file  # noqa: E402
+from pydicom.encaps import encapsulate_extended  # noqa: E402
+from pydicom.pixels import apply_color_lut  # noqa: E402
 
-from big_ssl.data import dicom_frames  # noqa: E402
-from big_ssl.data.dicom import read_header  # noqa: E402
 from big_ssl.data.dicom_frames import checked_header, numbers, read_samples  # noqa: E402
-from big_ssl.errors import InputError  # noqa: E402
-from tests.data.dicom_files import EXPLICIT, MAX_PIXELS, dicom, frame, refused, shipped  # noqa: E402
+from tests.data.dicom_files import (  # noqa: E402
+    EXTENDED,
+    JPEG,
+    MAX_PIXELS,
+    SYNTAXES,
+    dicom,
+    encoded,
+    film,
+    frame,
+    grey_jpeg,
+    refused,
+    shipped,
+)
 
-JPEG, EXTENDED, LOSSLESS, JPEG_LS, JPEG_2000 = (
-    f'1.2.840.10008.1.2.4.{end}' for end in (50, 51, 70, 80, 90)
-)
-RLE = '1.2.840.10008.1.2.5'
-NEEDS_GDCM = pytest.mark.skipif(
-    importlib.util.find_spec('gdcm') is None, reason='needs python-gdcm'
-)
-SYNTAXES = {  # gdcm's names
-    'JPEGLosslessProcess14': '1.2.840.10008.1.2.4.57',
-    'JPEGLosslessProcess14_1': LOSSLESS,
-    'JPEGLSLossless': JPEG_LS,
-    'JPEG2000Lossless': JPEG_2000,
-    'RLELossless': RLE,
-}
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning:pydicom')
 
 
 def stored(data, index=0):
@@ -48,41 +44,21 @@ def raw(name, dtype, *shape):
     return np.frombuffer(data, dtype)[: np.prod(shape)].reshape(shape)
 
 
-def by_gdcm(name, index=0):
-    """By pydicom and gdcm in this process."""
-    pytest.importorskip('gdcm', reason='the other decoder is python-gdcm')
-    dataset = pydicom.dcmread(io.BytesIO(shipped(name)))
-    decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-    return decoder.as_array(dataset, index=index, decoding_plugin='gdcm')[0].astype(int)
-
-
-ENCODE = """
-import sys, gdcm
-reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-reader.SetFileName(sys.argv[1])
-assert reader.Read()
-change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, sys.argv[2])))
-change.SetInput(reader.GetImage())
-assert change.Change()
-writer.SetFile(reader.GetFile())
-writer.SetImage(change.GetOutput())
-writer.SetFileName(sys.argv[1])
-assert writer.Write()
+BY_GDCM = """
+import sys, numpy, pydicom
+dataset = pydicom.dcmread(sys.argv[1])
+decoder = pydicom.pixels.get_decoder(dataset.file_meta.TransferSyntaxUID)
+pixels = decoder.as_array(dataset, index=int(sys.argv[2]), decoding_plugin='gdcm')[0]
+numpy.save(sys.stdout.buffer, pixels)
 """
 
 
-def encoded(folder, data, syntax, **attributes):
-    """The same file in another transfer syntax by gdcm's encoder, then with other attributes."""
-    pytest.importorskip('gdcm', reason='the encoder is python-gdcm')
-    path = folder / 'file.dcm'
-    path.write_bytes(data)
-    subprocess.run([sys.executable, '-c', ENCODE, str(path), syntax], check=True)
-    dataset = pydicom.dcmread(path)
-    assert dataset.file_meta.TransferSyntaxUID == SYNTAXES[syntax]
-    for name, value in attributes.items():
-        setattr(dataset, name, value)
-    dataset.save_as(path)
-    return path.read_bytes()
+def by_gdcm(name, index=0):
+    """By pydicom and gdcm, in a process of their own."""
+    pytest.importorskip('gdcm', reason='the other decoder is python-gdcm')
+    command = [sys.executable, '-c', BY_GDCM, get_testdata_file(name, download=False), str(index)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    return np.load(io.BytesIO(done.stdout)).astype(int)
 
 
 @pytest.mark.parametrize(
@@ -204,15 +180,17 @@ def test_lossless_colour(tmp_path, syntax, colour):
         [GREYS['8 bits'][0], SIGNED.astype(np.uint8), SIGNED.T.reshape(20, 30) % 200], -1
     )
     plain = dicom(pixels.astype(np.uint8), PhotometricInterpretation=colour)
-    if (syntax, colour) == ('JPEG2000Lossless', 'YBR_FULL'):
-        pytest.skip('refused: it can be converted twice')
-    assert np.array_equal(stored(encoded(tmp_path, plain, syntax)), stored(plain))
+    data = encoded(tmp_path, plain, syntax)
+    if (syntax, colour) == ('JPEG2000Lossless', 'YBR_FULL'):  # it could be converted twice
+        assert 'Photometric Interpretation' in refused(frame, data)
+    else:
+        assert np.array_equal(stored(data), stored(plain))
 
 
 @pytest.mark.parametrize('syntax', SYNTAXES)
 def test_planes_that_the_codec_does_not_know(tmp_path, syntax):
     """Planar Configuration 1 in the header says nothing of compressed pixels."""
-    pixels = RNG.integers(0, 256, (8, 10, 3), np.uint8)
+    pixels = RNG.integers(0, 256, (32, 40, 3), np.uint8)
     data = encoded(tmp_path, dicom(pixels), syntax, PlanarConfiguration=1)
     assert np.array_equal(stored(data), pixels)
 
@@ -268,17 +246,6 @@ def test_jpeg_without_markers_is_what_the_header_says(said):
     assert np.abs(stored(data).astype(int) - COLOURED).max() <= 5
 
 
-def grey_jpeg(value, size=(32, 40)):
-    file = io.BytesIO()
-    Image.new('L', size[::-1], value).save(file, 'JPEG')
-    return file.getvalue() + b'\0' * (len(file.getvalue()) % 2)
-
-
-def film(codestreams, frames=3, **attributes):
-    pixels = np.zeros((frames, 32, 40), np.uint8)
-    return dicom(pixels, JPEG, codestreams=codestreams, frames=frames, **attributes)
-
-
 def test_frames_by_every_kind_of_table():
     codestreams = [grey_jpeg(value) for value in (10, 120, 250)]
     data, offsets, lengths = encapsulate_extended(codestreams)
@@ -286,87 +253,3 @@ def test_frames_by_every_kind_of_table():
     extended = {'ExtendedOffsetTable': offsets, 'ExtendedOffsetTableLengths': lengths}
     for file in (basic, film(codestreams, **extended)):
         assert [int(stored(file, index)[0, 0]) for index in range(3)] == [10, 120, 250]
-
-
-def test_another_number_of_frames_in_the_table():
-    codestreams = [grey_jpeg(value) for value in (10, 120, 250)]
-    assert 'another number in its offset table' in refused(frame, film(codestreams, 2))
-    assert refused(frame, film(codestreams[:2]))
-
-
-@pytest.mark.parametrize('size', [(40, 32), (32, 41), (320, 400)])
-def test_a_codestream_of_another_size(size):
-    file = film([grey_jpeg(9, size)] * 3)
-    assert read_header(file, max_pixels=MAX_PIXELS).frames == 3
-    assert 'of another size than its header says' in refused(frame, file)
-
-
-def test_a_codestream_of_other_colours():
-    data = dicom(COLOURED[..., 0], JPEG, codestreams=[jpeg(COLOURED)])
-    assert 'of another size' in refused(frame, data)
-    assert 'another size' in refused(frame, shipped('JPEG2000-embedded-sequence-delimiter.dcm'))
-
-
-def test_pixels_in_another_syntax_than_the_files():
-    pixels = np.zeros((32, 40), np.uint8)
-    little, explicit = EXPLICIT.encode() + b'\0', b'1.2.840.10008.1.2.5\0'
-    assert 'not in its transfer syntax' in refused(frame, dicom(pixels).replace(little, explicit))
-    rle = dicom(pixels, RLE, codestreams=[bytes(2000)]).replace(explicit, little)
-    assert 'not in its transfer syntax' in refused(frame, rle)
-
-
-def test_values_beyond_the_bits_stored(tmp_path):
-    pixels = np.full((8, 10), 5000, np.uint16)
-    for syntax in ('JPEG2000Lossless', 'JPEGLSLossless'):
-        data = encoded(tmp_path, dicom(pixels), syntax, BitsStored=12, HighBit=11)
-        assert 'more than its 12 bits' in refused(frame, data)
-
-
-@pytest.mark.parametrize(
-    'name',
-    ['MR_small_RLE', 'MR_small_jp2klossless', 'MR_small_jpeg_ls_lossless', 'SC_rgb_jpeg_gdcm',
-     'SC_rgb_jls_lossy_line', 'SC_rgb_jpeg_dcmtk', 'examples_jpeg2k', 'examples_ybr_color'],
-)  # fmt: skip
-def test_cut_short(name):
-    """The file, and a frame inside a file that is whole."""
-    data = shipped(f'{name}.dcm')
-    dataset = pydicom.dcmread(io.BytesIO(data))
-    found = get_frame(
-        dataset.PixelData, 0, number_of_frames=int(dataset.get('NumberOfFrames') or 1)
-    )
-    for share in (0.3, 0.6, 0.97):
-        assert refused(frame, data[: int(share * len(data))])
-        dataset.PixelData = encapsulate([found[: int(share * len(found)) // 2 * 2]])
-        dataset['PixelData'].is_undefined_length = True
-        dataset.NumberOfFrames = 1
-        file = io.BytesIO()
-        dataset.save_as(file)
-        assert refused(frame, file.getvalue())
-
-
-@NEEDS_GDCM
-@pytest.mark.parametrize('change', [{2: 0x38}, {19: 0x12}, {20: 0x01}])
-def test_what_aborts_gdcm_does_not_abort_us(change, capfd):
-    data = bytearray(shipped('SC_rgb_jpeg_gdcm.dcm'))
-    start = data.index(b'\xff\xc3\x00\x11')
-    for place, byte in change.items():
-        data[start + place] = byte
-    assert 'does not decode' in refused(frame, bytes(data))
-    assert capfd.readouterr() == ('', '')
-
-
-@NEEDS_GDCM
-def test_a_decoder_that_hangs(monkeypatch):
-    monkeypatch.setattr(dicom_frames, '_GDCM', 'import time; time.sleep(60)')
-    monkeypatch.setattr(dicom_frames, '_GDCM_SECONDS', 0.5)
-    assert 'TimeoutExpired' in refused(frame, shipped('SC_rgb_jpeg_gdcm.dcm'))
-
-
-def test_without_gdcm(monkeypatch):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        'importlib.util.find_spec', lambda name: None if name == 'gdcm' else found(name)
-    )
-    with pytest.raises(InputError, match='needs python-gdcm'):
-        read_header(shipped('SC_rgb_jpeg_gdcm.dcm'), max_pixels=MAX_PIXELS)
-    assert frame(shipped('MR_small_jp2klossless.dcm')).shape == (64, 64)

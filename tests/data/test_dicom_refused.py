@@ -1,3 +1,5 @@
+import importlib.util
+import io
 import logging
 import warnings
 
@@ -6,18 +8,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip('pydicom', reason='DICOM files need pydicom')
+pydicom = pytest.importorskip('pydicom', reason='DICOM files need pydicom')
 
+from pydicom.encaps import encapsulate, get_frame  # noqa: E402
+
+from big_ssl.data import dicom_frames  # noqa: E402
 from big_ssl.data.dicom import is_dicom, read_frame, read_header  # noqa: E402
 from big_ssl.data.windows import Window  # noqa: E402
 from big_ssl.errors import InputError  # noqa: E402
 from tests.data.dicom_files import (  # noqa: E402
     EXPLICIT,
     IMPLICIT,
+    JPEG,
     MAX_PIXELS,
+    NEEDS_GDCM,
     PERSONAL,
+    RLE,
     dicom,
+    encoded,
+    film,
     frame,
+    grey_jpeg,
     lookup_table,
     palette,
     refused,
@@ -152,7 +163,7 @@ BYTE = st.tuples(st.floats(0, 1), st.integers(0, 255))
         [None, Window('minmax'), Window('full'), Window('values', -100.0, 500.0)]
     ),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_damaged_files_are_refused_or_read(name, changes, early, kept, window):
     data = bytearray(shipped(name))
     for place, byte in changes:
@@ -190,3 +201,89 @@ def test_nothing_personal_is_said(syntax, caplog, capfd):
     assert said and not caught
     said = '\n'.join([*said, caplog.text, *capfd.readouterr()])
     assert not any(part in said for value in PERSONAL.values() for part in value.split('^'))
+
+
+def test_another_number_of_frames_in_the_table():
+    codestreams = [grey_jpeg(value) for value in (10, 120, 250)]
+    assert 'another number in its offset table' in refused(frame, film(codestreams, 2))
+    assert refused(frame, film(codestreams[:2]))
+
+
+@pytest.mark.parametrize('size', [(40, 32), (32, 41), (320, 400)])
+def test_a_codestream_of_another_size(size):
+    file = film([grey_jpeg(9, size)] * 3)
+    assert read_header(file, max_pixels=MAX_PIXELS).frames == 3
+    assert 'of another size than its header says' in refused(frame, file)
+
+
+def test_a_codestream_of_other_colours():
+    grey = dicom(np.zeros((32, 40), np.uint8), JPEG, codestreams=[grey_jpeg(9)])
+    assert (frame(grey, Window('full')) == 9).all()
+    colour = dicom(np.zeros((32, 40, 3), np.uint8), JPEG, codestreams=[grey_jpeg(9)])
+    assert 'of another size' in refused(frame, colour)
+    assert 'another size' in refused(frame, shipped('JPEG2000-embedded-sequence-delimiter.dcm'))
+
+
+def test_pixels_in_another_syntax_than_the_files():
+    pixels = np.zeros((32, 40), np.uint8)
+    uids = [f'{uid}\0'.encode() for uid in (EXPLICIT, RLE)]
+    uncompressed = dicom(pixels).replace(*uids)
+    compressed = dicom(pixels, RLE, codestreams=[bytes(2000)]).replace(*uids[::-1])
+    for file in (uncompressed, compressed):
+        assert 'not in its transfer syntax' in refused(frame, file)
+
+
+def test_values_beyond_the_bits_stored(tmp_path):
+    pixels = np.full((8, 10), 5000, np.uint16)
+    for syntax in ('JPEG2000Lossless', 'JPEGLSLossless'):
+        data = encoded(tmp_path, dicom(pixels), syntax, BitsStored=12, HighBit=11)
+        assert 'more than its 12 bits' in refused(frame, data)
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['MR_small_RLE', 'MR_small_jp2klossless', 'MR_small_jpeg_ls_lossless', 'SC_rgb_jpeg_gdcm',
+     'SC_rgb_jls_lossy_line', 'SC_rgb_jpeg_dcmtk', 'examples_jpeg2k', 'examples_ybr_color'],
+)  # fmt: skip
+def test_cut_short(name):
+    """The file, and a frame inside a file that is whole."""
+    data = shipped(f'{name}.dcm')
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    found = get_frame(
+        dataset.PixelData, 0, number_of_frames=int(dataset.get('NumberOfFrames') or 1)
+    )
+    for share in (0.3, 0.6, 0.97):
+        assert refused(frame, data[: int(share * len(data))])
+        dataset.PixelData = encapsulate([found[: int(share * len(found)) // 2 * 2]])
+        dataset['PixelData'].is_undefined_length = True
+        dataset.NumberOfFrames = 1
+        file = io.BytesIO()
+        dataset.save_as(file)
+        assert refused(frame, file.getvalue())
+
+
+@NEEDS_GDCM
+@pytest.mark.parametrize(('place', 'byte'), [(19, 0x12), (20, 0x01)])
+def test_what_aborts_gdcm_does_not_abort_us(place, byte, capfd):
+    data = bytearray(shipped('SC_rgb_jpeg_gdcm.dcm'))
+    data[data.index(b'\xff\xc3\x00\x11') + place] = byte
+    assert 'does not decode' in refused(frame, bytes(data))
+    assert capfd.readouterr() == ('', '')
+
+
+@NEEDS_GDCM
+def test_a_decoder_that_hangs(monkeypatch):
+    monkeypatch.setattr(dicom_frames, '_GDCM', 'import time; time.sleep(60)')
+    monkeypatch.setattr(dicom_frames, '_GDCM_SECONDS', 0.5)
+    assert 'TimeoutExpired' in refused(frame, shipped('SC_rgb_jpeg_gdcm.dcm'))
+
+
+@NEEDS_GDCM
+def test_without_gdcm(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        'importlib.util.find_spec', lambda name: None if name == 'gdcm' else found(name)
+    )
+    with pytest.raises(InputError, match='needs python-gdcm'):
+        read_header(shipped('SC_rgb_jpeg_gdcm.dcm'), max_pixels=MAX_PIXELS)
+    assert frame(shipped('MR_small_jp2klossless.dcm')).shape == (64, 64)
