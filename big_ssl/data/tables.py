@@ -8,13 +8,13 @@ import collections
 import csv
 import gzip
 import io
+import math
 import zlib
 from collections.abc import Sequence
 from pathlib import PurePath
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from etils import epath
 
@@ -101,15 +101,22 @@ def _parquet(data: bytes, path: str) -> pd.DataFrame:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         try:
-            if pa.types.is_floating(column.type):
-                column = pc.if_else(pc.is_nan(column), None, column)  # no number is not known
             text = column.cast(pa.string()).to_pylist()
         except pa.ArrowException:
             raise InputError(
                 f'{path}: column {name!r} is {column.type}, not text or numbers'
             ) from None
+        if pa.types.is_floating(column.type):
+            text = [_number(*pair) for pair in zip(column.to_pylist(), text)]
         columns[name] = ['' if value is None else value.strip() for value in text]
     return pd.DataFrame(columns, index=range(1, table.num_rows + 1), dtype=object)
+
+
+def _number(value: float | None, text: str | None) -> str | None:
+    """A whole number without point and exponent (an id, in a column with gaps); NaN is none."""
+    if value is None or math.isnan(value):
+        return None
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else text
 
 
 def _one_line(error: Exception) -> str:
