@@ -248,15 +248,17 @@ def _palette(dataset: Any, header: Header) -> UInt8[np.ndarray, 'n 3']:
         descriptor, data = dataset[f'{name}Descriptor'].value, dataset[f'{name}Data'].value
         entries, bits = _looked_up(stored, descriptor, data, header)
         columns.append(entries >> (bits - 8))
+    if not np.any(columns):
+        raise Refused('a palette that is black throughout: of fewer bits than it says?')
     return np.stack(columns, axis=-1).astype(np.uint8)
 
 
 def _number(dataset: Any, name: str) -> float | None:
-    """The first value of a decimal attribute."""
+    """A decimal attribute: of several windows the first."""
     value = dataset.get(name)
     if value is None or value == '':
         return None
-    number = float(np.atleast_1d(value)[0])
-    if not np.isfinite(number):
-        raise Refused(f'{name} is not a number')
-    return number
+    found = np.atleast_1d(value).astype(np.float64)
+    if not np.isfinite(found[0]) or (len(found) > 1 and not name.startswith('Window')):
+        raise Refused(f'{name} is not a number, or several')
+    return float(found[0])

@@ -19,6 +19,7 @@ from PIL import Image
 
 from big_ssl.data.phantom_images import CLASSES, other_camera, render
 from big_ssl.errors import InputError
+from big_ssl.files import cache_folder
 
 VERSION = 1  # raise it when the table or a pixel changes
 DOMAIN = 'synthetic-phantom'
@@ -39,13 +40,13 @@ def phantom(
     """The manifest of a cached phantom, made on first use; two processes may ask at once.
 
     Args:
-      cache_dir: default `$BIG_SSL_CACHE`, else `~/.cache/big_ssl`.
+      cache_dir: default `files.cache_folder()`.
       cases, seed, size, elsewhere: see `make_phantom`.
 
     Raises:
       InputError: as `make_phantom`; or somebody has damaged the cache.
     """
-    cache = Path(cache_dir or os.environ.get('BIG_SSL_CACHE') or '~/.cache/big_ssl').expanduser()
+    cache = Path(cache_dir).expanduser() if cache_dir else cache_folder()
     arguments: dict[str, Any] = {'cases': cases, 'seed': seed, 'size': size}
     arguments |= {'elsewhere': True} if elsewhere else {}
     digest = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:8]

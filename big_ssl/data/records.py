@@ -7,8 +7,11 @@ record: an image is a slice of a record, and nothing has to be parsed.
 
 import dataclasses
 import functools
+import hashlib
 import io
 import json
+import logging
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,6 +25,9 @@ from jaxtyping import Int, UInt8
 from big_ssl.data import manifest as manifest_lib
 from big_ssl.data.manifest import Manifest
 from big_ssl.errors import InputError
+from big_ssl.files import cache_folder
+
+log = logging.getLogger(__name__)
 
 INDEX, ABOUT, FORMAT = 'index.parquet', 'prepared.json', 1
 LISTED_IN, FURTHER = 'listed_in', 'table/'  # a column; what the table's further columns begin with
@@ -63,6 +69,8 @@ class Records:
             for i, record in zip(here.tolist(), which.tolist()):
                 start, length = places[i, 2:].tolist()
                 found[i] = data[record][start : start + length]
+                if len(found[i]) < length:
+                    raise InputError(f'{self.shards[shard]}: damaged: a record ends too early')
         return found
 
     def _records(self, shard: int, records: list[int]) -> list[bytes]:
@@ -76,9 +84,22 @@ class Records:
 
 @functools.lru_cache(maxsize=512)
 def _reader(path: str) -> ArrayRecordReader:
-    if '://' in path:
-        raise ValueError('array_record reads local files only; copy the record set to a local disk')
-    return ArrayRecordReader(path, 'readahead_buffer_size:0')
+    local = _local_copy(path) if '://' in path else path
+    return ArrayRecordReader(local, 'readahead_buffer_size:0')
+
+
+def _local_copy(path: str) -> str:
+    """A remote shard in `cache_folder()`: array_record reads local files only."""
+    facts = epath.Path(path).stat()
+    digest = hashlib.sha256(f'{path}\0{facts.length}\0{facts.mtime}'.encode()).hexdigest()[:16]
+    file = cache_folder() / f'records-{digest}'
+    if not file.exists():
+        log.info('copying %s (%.0f MiB) to %s', path, facts.length / 2**20, file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f'{file.name}.{os.getpid()}')
+        partial.write_bytes(epath.Path(path).read_bytes())
+        partial.replace(file)
+    return str(file)
 
 
 def is_record_set(folder: str) -> bool:

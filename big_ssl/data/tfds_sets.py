@@ -21,6 +21,7 @@ from tqdm import tqdm
 from big_ssl.data import image_files, records
 from big_ssl.data.manifest import Manifest
 from big_ssl.errors import InputError
+from big_ssl.files import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +120,7 @@ def _cache(shards: list[str], image: str) -> Path:
     for path in shards:
         facts = Path(path).stat()
         digest.update(f'{path}\0{facts.st_size}\0{facts.st_mtime_ns}\0'.encode())
-    folder = Path(os.environ.get('BIG_SSL_CACHE') or '~/.cache/big_ssl').expanduser()
-    return folder / f'tfds-v{records.FORMAT}-{digest.hexdigest()[:16]}.parquet'
+    return cache_folder() / f'tfds-v{records.FORMAT}-{digest.hexdigest()[:16]}.parquet'
 
 
 def _table(rows: Iterator[dict[str, str | int]]) -> pa.Table:

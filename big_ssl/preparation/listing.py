@@ -35,6 +35,7 @@ def read(settings: Settings) -> tuple[Manifest, tuple[str, ...]]:
     if settings.source:
         listing = SOURCES[settings.source].read(settings.raw)
         table = listing.table.drop(columns=LISTED_IN)
+        within = listing.table[LISTED_IN].str.removeprefix(settings.raw.rstrip('/') + '/')
         manifest = checked(
             table,
             settings.raw,
@@ -42,7 +43,7 @@ def read(settings: Settings) -> tuple[Manifest, tuple[str, ...]]:
             root=settings.raw,
             folder=settings.raw,
             split_seed=None,
-            listed_in=listing.table[LISTED_IN].to_numpy(object),
+            listed_in=within.to_numpy(object),
         )
         announcements = listing.announcements
     else:

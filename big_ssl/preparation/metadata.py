@@ -27,7 +27,7 @@ def strip_jpeg(data: bytes, orientation: int = 1) -> bytes:
       orientation: EXIF's number; other than 1 it is written.
 
     Raises:
-      ValueError: the end is missing, or a segment is of no known kind.
+      ValueError: the end is missing, or a segment is damaged or of no known kind.
     """
     block = b'Exif\0\0' + _orientation_block(orientation)
     header = struct.pack('>BBH', 0xFF, _APP1, len(block) + 2) + block
@@ -82,7 +82,10 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         start, kind = found.start(), data[found.start() + 1]
         if kind == _EOI:
             return
-        at = start + 2 + int.from_bytes(data[start + 2 : start + 4], 'big')
+        length = int.from_bytes(data[start + 2 : start + 4], 'big')
+        if length < 2:  # it counts its own two bytes
+            raise ValueError('damaged: a segment of the JPEG without a length')
+        at = start + 2 + length
         if kind == _SOS:
             following = _MARKER.search(data, at)
             at = following.start() if following else len(data)

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -159,9 +160,14 @@ def run_on_beam(tasks: Sequence[Task], what: str, *, runner: str, options: Seque
     if not left:
         return
     settings = PipelineOptions([f'--runner={runner}', *options], save_main_session=False)
-    with beam.Pipeline(options=settings) as pipeline:
-        pieces = pipeline | 'pieces' >> beam.Create(left) | 'spread' >> beam.Reshuffle()
-        _ = pieces | what >> beam.Map(_run)
+    try:
+        with beam.Pipeline(options=settings) as pipeline:
+            pieces = pipeline | 'pieces' >> beam.Create(left) | 'spread' >> beam.Reshuffle()
+            _ = pieces | what >> beam.Map(_run)
+    except Exception as error:  # Beam puts ours, with its traceback, into words of its own
+        if ours := re.findall(r'InputError: (.+?)(?: \[while running|\n|$)', str(error)):
+            raise InputError(ours[-1]) from None
+        raise
 
 
 def clear_scratch(folder: str) -> None:

@@ -43,7 +43,7 @@ PERSONAL = {
 }
 
 
-def dicom(pixels, syntax=EXPLICIT, *, codestreams=None, frames=1, **attributes):
+def dicom(pixels, syntax=EXPLICIT, *, codestreams=None, frames=1, has_table=True, **attributes):
     """A file with `pixels`, [frames, h, w, samples] as stored, or with their codestreams."""
     pixels = np.asarray(pixels)
     bits, colour = 8 * pixels.dtype.itemsize, pixels.ndim - (frames > 1) == 3
@@ -77,7 +77,9 @@ def dicom(pixels, syntax=EXPLICIT, *, codestreams=None, frames=1, **attributes):
         order = '>' if syntax == BIG_ENDIAN else '<'
         data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
         dataset.PixelData = (
-            encapsulate(codestreams) if codestreams else data + b'\0' * (len(data) % 2)
+            encapsulate(codestreams, has_bot=has_table)
+            if codestreams
+            else data + b'\0' * (len(data) % 2)
         )
         dataset['PixelData'].VR = 'OB' if codestreams or bits == 8 else 'OW'
         dataset['PixelData'].is_undefined_length = bool(codestreams)

@@ -169,13 +169,19 @@ def test_lookup_table_of_65536_entries():
 
 
 def test_voi_lookup_table_goes_before_the_window():
-    table = lookup_table(100, [0, 1023, 512, 256], 10)
+    table = lookup_table(100, [0, 512, 1020, 256], 10)
     file = dicom(line(0, 100, 101, 102, 103, 999), VOILUTSequence=[table],
                  WindowCenter='2', WindowWidth='3')  # fmt: skip
-    # of 1023, the largest that 10 bits can be, and not of the largest in the frame
-    assert frame(file)[0].tolist() == [0, 0, 255, 128, 64, 64]
-    assert frame(dicom(line(100, 102), VOILUTSequence=[table]))[0].tolist() == [0, 128]
+    # of 1023, the largest that 10 bits can be, and not of the largest in the table or the frame
+    assert frame(file)[0].tolist() == [0, 0, 128, 254, 64, 64]
+    assert frame(dicom(line(100, 101), VOILUTSequence=[table]))[0].tolist() == [0, 128]
     assert frame(file, MINMAX)[0].tolist() == [0, 26, 26, 26, 26, 255]
+
+
+def test_voi_lookup_table_of_values_that_are_not_whole():
+    table = lookup_table(0, [0, 51, 102, 153], 8)
+    file = dicom(line(0, 1, 2, 3), VOILUTSequence=[table], RescaleSlope='0.6', RescaleIntercept='0')
+    assert frame(file)[0].tolist() == [0, 51, 51, 102]  # of 0, 0.6, 1.2 and 1.8
 
 
 @pytest.mark.parametrize('syntax', [EXPLICIT, IMPLICIT])
@@ -220,6 +226,11 @@ def test_padding_range_the_other_way_round_and_above():
 def test_padding_that_fills_the_bits_that_are_not_in_use():
     """-2000 in 16 bits of which 12 are in use would else be a value amid the others."""
     file = dicom(line(65536 - 2000, 100, 151, 355), BitsStored=12, PixelPaddingValue=65536 - 2000)
+    assert frame(file)[0].tolist() == [0, 0, 51, 255]
+
+
+def test_padding_below_bits_that_are_not_in_use():
+    file = dicom(line(4095 + 0x3000, 100, 151, 355), BitsStored=12, PixelPaddingValue=4095)
     assert frame(file)[0].tolist() == [0, 0, 51, 255]
 
 

@@ -16,7 +16,9 @@ from big_ssl.data.dicom_frames import checked_header, numbers, read_samples  # n
 from tests.data.dicom_files import (  # noqa: E402
     EXTENDED,
     JPEG,
+    JPEG_LS,
     MAX_PIXELS,
+    NEEDS_GDCM,
     SYNTAXES,
     dicom,
     encoded,
@@ -173,6 +175,22 @@ def test_lossless_grey(tmp_path, syntax, kind):
     assert np.array_equal(stored(encoded(tmp_path, plain, syntax)), pixels)
 
 
+# 8 x 8 values of 12 bits, by pyjpegls.
+TWELVE_BITS = (
+    'ffd8fff7000b0c0008000801011100ffda0008010100000000000000001ffd00000000def97004ff710adf1e00800000'
+    '000ffe000000006790000000003ffaff590963000000000ffe4b81009002000000003ff7040240141a8110220681a068'
+    '120481d020821084207ff8ffd9'
+)
+
+
+@NEEDS_GDCM
+def test_jpeg_ls_does_not_know_of_signs():
+    rows = [[-2048, -1000, -1, 0] * 2, [1, 5, 1000, 2047] * 2, *([grey] * 8 for grey in (-5, 7))]
+    expected = np.array(rows + [[0] * 8] * 4, np.int16)
+    data = dicom(expected, JPEG_LS, codestreams=[bytes.fromhex(TWELVE_BITS)], BitsStored=12)
+    assert np.array_equal(stored(data), expected)
+
+
 @pytest.mark.parametrize('syntax', SYNTAXES)
 @pytest.mark.parametrize('colour', ['RGB', 'YBR_FULL'])
 def test_lossless_colour(tmp_path, syntax, colour):
@@ -248,8 +266,8 @@ def test_jpeg_without_markers_is_what_the_header_says(said):
 
 def test_frames_by_every_kind_of_table():
     codestreams = [grey_jpeg(value) for value in (10, 120, 250)]
-    data, offsets, lengths = encapsulate_extended(codestreams)
-    basic = film(codestreams)
-    extended = {'ExtendedOffsetTable': offsets, 'ExtendedOffsetTableLengths': lengths}
-    for file in (basic, film(codestreams, **extended)):
+    _, offsets, lengths = encapsulate_extended(codestreams[::-1])
+    turned = [np.frombuffer(table, '<u8')[::-1].tobytes() for table in (offsets, lengths)]
+    extended = dict(zip(('ExtendedOffsetTable', 'ExtendedOffsetTableLengths'), turned))
+    for file in (film(codestreams), film(codestreams[::-1], has_table=False, **extended)):
         assert [int(stored(file, index)[0, 0]) for index in range(3)] == [10, 120, 250]

@@ -109,6 +109,7 @@ XA = '1.2.840.10008.5.1.4.1.1.12.1'
         (dicom(GREY, PixelData=bytes(96)), '96 bytes of pixel data where its header says 48'),
         (dicom(GREY, **SLOPE), 'Rescale'),
         (dicom(GREY, RescaleSlope='0', RescaleIntercept='0'), 'Rescale'),
+        (dicom(GREY, RescaleSlope=['1', '2'], RescaleIntercept='0'), 'or several'),
         (dicom(GREY, **WINDOW | {'WindowWidth': None}), 'is missing'),
         (dicom(GREY, **WINDOW | {'WindowWidth': '0.5'}), 'LINEAR window of a width below 1'),
         (dicom(GREY, **WINDOW | {'WindowWidth': '0'}, VOILUTFunction='SIGMOID'), 'the width 0'),
@@ -117,6 +118,7 @@ XA = '1.2.840.10008.5.1.4.1.1.12.1'
         (dicom(GREY, ModalityLUTSequence=[TABLE], SOPClassUID=XA), 'not made for display'),
         (dicom(GREY, PhotometricInterpretation='PALETTE COLOR'), 'no palette'),
         (dicom(GREY, **palette(16, [[1, 2]] * 3, count=3)), 'lookup table'),
+        (dicom(GREY, **palette(16, [[1, 255]] * 3)), 'black throughout'),
         (dicom(np.zeros((4, 5, 3), np.uint8), PhotometricInterpretation='YBR_FULL_422'),
          'of an odd width'),
         (dicom(RGB, PhotometricInterpretation='YBR_FULL_422', PlanarConfiguration=1), 'by plane'),
@@ -238,6 +240,23 @@ def test_values_beyond_the_bits_stored(tmp_path):
     for syntax in ('JPEG2000Lossless', 'JPEGLSLossless'):
         data = encoded(tmp_path, dicom(pixels), syntax, BitsStored=12, HighBit=11)
         assert 'more than its 12 bits' in refused(frame, data)
+        eight = {'BitsAllocated': 8, 'BitsStored': 8, 'HighBit': 7}
+        data = encoded(tmp_path, dicom(pixels), syntax, **eight)
+        assert 'another size than its header' in refused(frame, data)
+
+
+@pytest.mark.parametrize(
+    ('name', 'plugin'), [('examples_jpeg2k.dcm', 'pillow'), ('SC_rgb_rle.dcm', 'pydicom')]
+)
+def test_only_safe_decoders_and_what_they_say_of_colours(monkeypatch, name, plugin):
+    class Decoder:
+        def as_array(self, dataset, *, decoding_plugin, **_):
+            assert decoding_plugin == plugin
+            pixels = np.zeros((dataset.Rows, dataset.Columns, 3), np.uint8)
+            return pixels, {'photometric_interpretation': 'YBR_FULL'}
+
+    monkeypatch.setattr('pydicom.pixels.get_decoder', lambda uid: Decoder())
+    assert 'its colours are not' in refused(frame, shipped(name))
 
 
 @pytest.mark.parametrize(
