@@ -18,7 +18,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from big_ssl import command_line
 from big_ssl import config as config_lib
@@ -30,6 +30,14 @@ from big_ssl.preparation.pictures import Reading
 from big_ssl.preparation.settings import DROP, FAIL, KEEP, SKIP, Settings
 
 log = logging.getLogger('big_ssl')
+OWN, REFUSE, SPLIT = 'own', 'refuse', 'split'
+_BEAM = """on Google Cloud Dataflow, with pip install 'big_ssl[beam]' 'apache-beam[gcp]' and a container
+image in which big_ssl is installed:
+
+  python -m big_ssl.prepare --manifest=gs://BUCKET/table.csv --out=gs://BUCKET/records \\
+      --beam_runner=DataflowRunner --beam_options="--project=PROJECT --region=REGION \\
+      --temp_location=gs://BUCKET/tmp --sdk_container_image=IMAGE --max_num_workers=50"
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,10 +70,10 @@ def parse(argv: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
     if flags.workers < 1:
         raise InputError(f'--workers={flags.workers}: at least 1')
     reading = Reading(
-        window=windows.parse(flags.window, '--window') if flags.window != 'own' else None,
+        window=windows.parse(flags.window, '--window') if flags.window != OWN else None,
         shorter_side=flags.shorter_side,
         max_pixels=round(flags.max_megapixels * 1e6),
-        split_frames=flags.frames == 'split',
+        split_frames=flags.frames == SPLIT,
         burned_in=flags.burned_in == KEEP,
     )
     settings = Settings(
@@ -92,49 +100,77 @@ def parse(argv: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog='python -m big_ssl.prepare',
+        usage='%(prog)s --manifest=FILE | --source=NAME --raw=DIR  --out=DIR  [FLAGS]',
         description=__doc__,
-        epilog=_sources(),
+        epilog=f'{_BEAM}\n{_sources()}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = functools.partial(parser.add_argument, metavar='')
-    add('--manifest', default='', help='CSV, TSV or Parquet with a row for each image')
-    add('--source', default='', choices=('', *SOURCES), help='a public data set, see below')
-    add('--raw', default='', help='with --source: the folder that it lies in as published')
-    add('--out', default='', help='folder of the record set')
-    add('--columns', default='', help="the manifest's names: label=dx,case_id=lesion")
-    add('--image_root', default='', help="of relative paths (default: the manifest's folder)")
-    add('--keep_columns', help='further columns to carry along: age,sex (default: all but those '
-        'whose names say that they identify a person)')  # fmt: skip
-    add('--on_bad', default=FAIL, choices=(FAIL, SKIP),
-        help='images that cannot be used: fail, or skip and list them in rejected.csv')  # fmt: skip
-    add('--duplicates', default=FAIL, choices=(FAIL, DROP, KEEP),
-        help='one picture in two splits, also stored in another way: fail, drop the copy for '
-        'training, keep both')  # fmt: skip
-    add('--shares', default='0.7,0.1,0.2',
-        help='train,val,test where the table has no splits (default %(default)s)')  # fmt: skip
-    add('--split_seed', type=int, default=0, help='of these splits')
-    add('--splits_from', default='', help='an earlier record set, whose patients keep their splits')
-    add('--window', default='own', help='more than 8 bits to 8: own (of a DICOM file; 16-bit PNG '
-        f'and TIFF keep their range until training), {windows.HINT}')  # fmt: skip
-    add('--frames', default='refuse', choices=('refuse', 'split'),
-        help='of a multi-frame DICOM file: refuse, or split into images of the case')  # fmt: skip
-    add('--burned_in', default='refuse', choices=('refuse', KEEP),
-        help='DICOM files that say that names are burned into the pixels')  # fmt: skip
-    add('--shorter_side', type=int, default=0,
-        help='make larger images smaller to this, in pixels (default: as they are)')  # fmt: skip
-    add('--max_megapixels', type=float, default=100.0, help='larger images are refused unread '
-        '(default %(default)s)')  # fmt: skip
-    parser.add_argument('--hash_ids', action='store_true',
-                        help='ids and paths become salted hashes')  # fmt: skip
-    add(
-        '--salt_file', default='', help='of --hash_ids; made if it is not there (default: OUT.salt)'
-    )
-    add('--shard_mb', type=int, default=128, help='of a file of records (default %(default)s)')
-    add('--workers', type=int, default=os.cpu_count() or 1, help='processes (default: all cores)')
-    add('--beam_runner', default='', help='run on Apache Beam: DirectRunner, DataflowRunner, …')
-    add('--beam_options', default='', help="Beam's own options, in quotation marks")
+    _add_input(parser)
+    _add_checks(parser)
+    _add_reading(parser)
+    _add_running(parser)
     return parser
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    add = functools.partial(_add, parser.add_argument_group('what is read and written'))
+    add('--manifest=FILE', '', 'CSV, TSV or Parquet with a row for each image')
+    add('--source=NAME', '', 'a public data set, see below', choices=('', *SOURCES))
+    add('--raw=DIR', '', 'with --source: the folder that it lies in as published')
+    add('--out=DIR', '', 'folder of the record set, local or gs://')
+    add('--columns=OURS=THEIRS', '', "the manifest's names: label=dx,case_id=lesion")
+    add('--image_root=DIR', '', "of relative paths (default: the manifest's folder)")
+    add('--keep_columns=NAMES', None, 'further columns to carry along: age,sex (default: all but '
+        'those whose names say that they identify a person)')  # fmt: skip
+    add('--hash_ids', False, 'ids and paths become salted hashes')
+    add('--salt_file=FILE', '', 'of --hash_ids; made if it is not there (default: OUT.salt)')
+
+
+def _add_checks(parser: argparse.ArgumentParser) -> None:
+    add = functools.partial(_add, parser.add_argument_group('what is checked and divided'))
+    add('--on_bad', FAIL, 'images that cannot be used: fail, or skip them and list them in '
+        'rejected.csv', choices=(FAIL, SKIP))  # fmt: skip
+    add('--duplicates', FAIL, 'one picture in two splits, stored in another way perhaps: fail, '
+        'drop the copy for training, keep both', choices=(FAIL, DROP, KEEP))  # fmt: skip
+    add('--shares=T,V,T', '0.7,0.1,0.2', 'train,val,test where the table has no splits: by '
+        'patient, stratified by label')  # fmt: skip
+    add('--split_seed=N', 0, 'of these splits')
+    add('--splits_from=DIR', '', 'an earlier record set, whose patients keep their splits')
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    add = functools.partial(_add, parser.add_argument_group('how images are read'))
+    add('--window=W', OWN, "more than 8 bits to 8: own (a DICOM file's; 16-bit PNG and TIFF keep "
+        f'their range until training), {windows.HINT}')  # fmt: skip
+    add('--frames', REFUSE, 'of a multi-frame DICOM file: refuse, or split into images of the case',
+        choices=(REFUSE, SPLIT))  # fmt: skip
+    add('--burned_in', REFUSE, 'DICOM files that say that names are burned into the pixels',
+        choices=(REFUSE, KEEP))  # fmt: skip
+    add('--shorter_side=PIXELS', 0, 'make larger images smaller to this (default: as they are)')
+    add('--max_megapixels=N', 100.0, 'larger images are refused unread')
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    add = functools.partial(_add, parser.add_argument_group('how it is run'))
+    add('--workers=N', os.cpu_count() or 1, 'processes')
+    add('--shard_mb=N', 128, 'size of a file of records, in MiB')
+    add('--beam_runner=NAME', '', 'on Apache Beam: DirectRunner, DataflowRunner, …')
+    add('--beam_options=OPTIONS', '', "Beam's own options, in quotation marks")
+
+
+def _add(
+    group: Any, flag: str, default: Any, text: str, choices: Sequence[str] | None = None
+) -> None:
+    """A flag, written as in the help text."""
+    name, _, example = flag.partition('=')
+    if default is False:
+        group.add_argument(name, action='store_true', help=text)
+        return
+    shown = '' if default in ('', None) or '(default' in text else ' (default %(default)s)'
+    kind = str if default is None else type(default)
+    group.add_argument(name, default=default, type=kind, help=text + shown, choices=choices,
+                       metavar=example or '|'.join(choices or ()))  # fmt: skip
 
 
 def _sources() -> str:
@@ -191,8 +227,12 @@ def run(argv: Sequence[str]) -> None:
 
 def _next(settings: Settings) -> str:
     data = f'--config.dataset.name=records --config.dataset.data_dir={settings.out}'
-    config = '--config=configs/derm_simclr.py --workdir=runs/simclr'
-    return f'python -m big_ssl.main {config} {data}'
+    source = SOURCES.get(settings.source)
+    labels = ''
+    if source is not None and source.multilabel:
+        labels = f' --config.labels.kind=multi --config.labels.negative="{source.negative}"'
+    config = 'chexpert_simclr' if labels else 'derm_simclr'
+    return f'python -m big_ssl.main --config=configs/{config}.py --workdir=runs/1 {data}{labels}'
 
 
 @contextlib.contextmanager
@@ -213,7 +253,8 @@ def _stoppable() -> Iterator[None]:
 def main(argv: Sequence[str] = tuple(sys.argv)) -> int:
     """Runs the command and returns its exit code."""
     if command_line.HELP & set(argv):
-        print(_parser().format_help())
+        with contextlib.suppress(BrokenPipeError):  # of `| head`
+            print(_parser().format_help(), flush=True)
         return command_line.DONE
     command_line.set_up_logging()
     return command_line.exit_code(lambda: run(argv[1:]))

@@ -161,7 +161,7 @@ def read_samples(
         raise Refused('its pixel data is not in its transfer syntax')
     pixels = _decoded(dataset, header, frame)
     if header.samples == 3:
-        return pixels.astype(np.uint8)
+        return np.ascontiguousarray(pixels, np.uint8)
     patterns = pixels.astype(np.int32) & (2**header.allocated - 1)
     # Bits that are not in use can hold overlays (PS3.5 8.1.1), but these codecs know their own.
     exact = header.syntax in (*JPEG_LS, *JPEG_2000)

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 Run = Callable[[Sequence[Task], str], None]
 REPORT, REJECTED, DUPLICATES = 'data_report.html', 'rejected.csv', 'duplicates.csv'
+_SCAN, _WRITTEN = 'scan', ('parts', 'set')  # folders of unfinished work
 _SCANNED_AT_ONCE = 256  # source files
 _REJECTED_COLUMNS = ['listed_in', 'image_path', 'case_id', 'patient_id', 'problem']
 
@@ -85,7 +86,7 @@ def make(settings: Settings, run: Run) -> None:
     if _is_there(folders, identity):
         log.info('already done: %s', folders.out)
         return
-    for name in ('scan', 'parts', 'set'):
+    for name in (_SCAN, *_WRITTEN):
         _make_folder(folders.work / name)
     _make_folder(folders.set)
     busy = f'{folders.work}: another run is at work here'
@@ -150,16 +151,22 @@ def _is_there(folders: Folders, identity: dict[str, Any]) -> bool:
 
 
 def _claim(folders: Folders, identity: dict[str, Any]) -> None:
-    """Takes the unfinished work of the same table and settings; of others it starts again."""
+    """Takes what was done for the same table and settings; what depends on others is done again."""
     file = folders.work / 'made_from.json'
-    if file.exists() and json.loads(file.read_text()) != identity:
-        log.info('%s: of another table or other settings, begun again', folders.work)
-        for name in ('scan', 'parts', 'set'):
-            (folders.work / name).rmtree()
-            (folders.work / name).mkdir()
+    found = json.loads(file.read_text()) if file.exists() else identity
+    if found != identity:
+        looked = [(each['table'], each['settings']['reading']) for each in (found, identity)]
+        _forget(folders, *_WRITTEN, *(() if looked[0] == looked[1] else (_SCAN,)))
     place(file, json.dumps(identity).encode())
-    for name in ('scan', 'parts', 'set', ''):
+    for name in (_SCAN, *_WRITTEN, ''):
         clear_scratch(str(folders.work / name))
+
+
+def _forget(folders: Folders, *names: str) -> None:
+    """Empties folders of unfinished work."""
+    for name in names:
+        (folders.work / name).rmtree()
+        (folders.work / name).mkdir()
 
 
 def _table(manifest: Manifest, stored: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -191,7 +198,7 @@ def _scan(images: pd.DataFrame, folders: Folders, settings: Settings, run: Run) 
     paths = images['source'].tolist()
     tasks = [
         Scan(
-            output=str(folders.work / 'scan' / f'{start:09d}.parquet'),
+            output=str(folders.work / _SCAN / f'{start:09d}.parquet'),
             reading=settings.reading,
             paths=paths[start : start + _SCANNED_AT_ONCE],
             rows=np.arange(start, min(start + _SCANNED_AT_ONCE, len(paths))),
@@ -199,7 +206,11 @@ def _scan(images: pd.DataFrame, folders: Folders, settings: Settings, run: Run) 
         for start in range(0, len(paths), _SCANNED_AT_ONCE)
     ]
     run(tasks, 'looking at images')
-    return pd.concat([_read(task.output) for task in tasks], ignore_index=True)
+    found = [_read(task.output) for task in tasks]
+    for task, part in zip(tasks, found):
+        if settings.on_bad == FAIL and (part['problem'] != '').any():
+            epath.Path(task.output).unlink()  # the next run looks at them again, mended perhaps
+    return pd.concat(found, ignore_index=True)
 
 
 def _usable(
@@ -260,14 +271,18 @@ def _write(
     stored = ['image_path', 'case_id', 'patient_id', 'label']
     tasks = [
         Write(
-            output=str(folders.work / 'parts' / f'{shard.name}.parquet'),
+            output=str(folders.work / _WRITTEN[0] / f'{shard.name}.parquet'),
             reading=settings.reading,
             shard=str(folders.set / shard.name),
             listed=shard.images[needed + stored],
         )
         for shard in planned
     ]
-    run(tasks, 'writing records')
+    try:
+        run(tasks, 'writing records')
+    except InputError:  # a source is not what it was
+        _forget(folders, _SCAN, *_WRITTEN)
+        raise
     places = pd.concat([_read(task.output).assign(shard=i) for i, task in enumerate(tasks)])
     return images.join(places), [shard.name for shard in planned]
 

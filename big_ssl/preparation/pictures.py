@@ -7,6 +7,7 @@ or a JPEG where it was one.
 import contextlib
 import dataclasses
 import io
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -93,13 +94,15 @@ def frames(data: bytes, reading: Reading) -> int:
 
 @contextlib.contextmanager
 def _damage() -> Iterator[None]:
-    """Whatever Pillow raises on a damaged file becomes a ValueError."""
-    try:
-        yield
-    except (ValueError, InputError):
-        raise
-    except Exception as error:
-        raise ValueError(f'damaged ({type(error).__name__})') from None
+    """Whatever Pillow raises on a damaged file becomes a ValueError, without its warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            yield
+        except (ValueError, InputError):
+            raise
+        except Exception as error:
+            raise ValueError(f'damaged ({type(error).__name__})') from None
 
 
 @_damage()

@@ -25,7 +25,7 @@ from etils import epath
 from tqdm import tqdm
 
 from big_ssl import processes
-from big_ssl.errors import InputError
+from big_ssl.errors import InputError, Preempted
 from big_ssl.preparation import scan, shards
 from big_ssl.preparation.pictures import Reading
 
@@ -110,7 +110,8 @@ def run_here(tasks: Sequence[Task], what: str, *, workers: int) -> None:
     """Does what is not done yet on so many processes (1: this one), with progress in images.
 
     Raises:
-      InputError: the first that a piece of work raised, or a process was killed.
+      InputError: the first that a piece of work raised.
+      Preempted: a process was killed.
     """
     left = [task for task in tasks if not task.is_done()]
     total, before = sum(task.images for task in tasks), sum(task.images for task in left)
@@ -134,9 +135,8 @@ def _done(tasks: Sequence[Task], workers: int) -> Iterator[int]:
                 done.result()
                 yield waiting[done]
         except BrokenProcessPool:
-            raise InputError(
-                'a worker was killed, by lack of memory perhaps; give fewer --workers and run the '
-                'same command again to go on'
+            raise Preempted(
+                'a worker was killed, by lack of memory perhaps: fewer --workers need less'
             ) from None
 
 

@@ -246,7 +246,7 @@ def test_sixteen_bits_stay_sixteen_bits():
 def test_a_jpeg_cut_anywhere_before_its_end_is_refused(data):
     end = data.index(b'\xff\xd9', data.index(b'\xff\xda'))
     for cut in range(2, end + 2):
-        with pytest.raises(ValueError, match='the end of the JPEG is missing'):
+        with pytest.raises(ValueError, match='of the JPEG'):
             strip_jpeg(data[:cut])
 
 
@@ -304,7 +304,10 @@ def pixels_or_none(data):
         return None
 
 
-ONE_PICTURE = [*WAYS.values(), *(JPEGS[name] for name in JPEGS.keys() - {'mpo', 'after the end'})]
+ONE_PICTURE = [
+    *WAYS.values(),
+    *(JPEGS[name] for name in sorted(JPEGS.keys() - {'mpo', 'after the end'})),
+]
 
 
 @given(st.sampled_from(ONE_PICTURE), CHANGES)
