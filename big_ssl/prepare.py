@@ -31,8 +31,8 @@ from big_ssl.preparation.settings import DROP, FAIL, KEEP, SKIP, Settings
 
 log = logging.getLogger('big_ssl')
 OWN, REFUSE, SPLIT = 'own', 'refuse', 'split'
-_BEAM = """on Google Cloud Dataflow, with pip install 'big_ssl[beam]' 'apache-beam[gcp]' and a container
-image in which big_ssl is installed:
+_BEAM = """on Google Cloud Dataflow, with pip install 'big_ssl[beam]' 'apache-beam[gcp]' and a
+container image in which big_ssl is installed:
 
   python -m big_ssl.prepare --manifest=gs://BUCKET/table.csv --out=gs://BUCKET/records \\
       --beam_runner=DataflowRunner --beam_options="--project=PROJECT --region=REGION \\

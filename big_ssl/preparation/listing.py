@@ -35,7 +35,8 @@ def read(settings: Settings) -> tuple[Manifest, tuple[str, ...]]:
     if settings.source:
         listing = SOURCES[settings.source].read(settings.raw)
         table = listing.table.drop(columns=LISTED_IN)
-        within = listing.table[LISTED_IN].str.removeprefix(settings.raw.rstrip('/') + '/')
+        folder = settings.raw.rstrip('/') + '/'
+        within = listing.table[LISTED_IN].str.removeprefix(folder)
         manifest = checked(
             table,
             settings.raw,
@@ -45,7 +46,7 @@ def read(settings: Settings) -> tuple[Manifest, tuple[str, ...]]:
             split_seed=None,
             listed_in=within.to_numpy(object),
         )
-        announcements = listing.announcements
+        announcements = tuple(line.replace(folder, '') for line in listing.announcements)
     else:
         manifest = read_manifest(
             settings.manifest,
@@ -57,8 +58,8 @@ def read(settings: Settings) -> tuple[Manifest, tuple[str, ...]]:
     further, left_out = _kept(manifest, settings)
     if left_out:
         announcements += (
-            f'{manifest.path}: columns left out because their names say that they identify a '
-            f'person: {", ".join(left_out)} (--keep_columns=NAME,NAME says what to keep)',
+            'columns left out because their names say that they identify a person: '
+            f'{", ".join(left_out)} (--keep_columns=NAME,NAME says what to keep)',
         )
     return dataclasses.replace(manifest, further=further), announcements
 

@@ -82,7 +82,7 @@ def make(settings: Settings, run: Run) -> None:
     known = _known(settings, has_splits)
     hashed = listing.hasher(settings) if settings.hash_ids else None
     folders = Folders.of(settings.out)
-    identity = _identity(manifest, settings)
+    identity = _identity(manifest, known, settings)
     if _is_there(folders, identity):
         log.info('already done: %s', folders.out)
         return
@@ -123,16 +123,17 @@ def _check_names(manifest: Manifest) -> None:
             )
 
 
-def _identity(manifest: Manifest, settings: Settings) -> dict[str, Any]:
-    """What a record set depends on, as plain JSON."""
+def _identity(manifest: Manifest, known: dict[str, str], settings: Settings) -> dict[str, Any]:
+    """What a record set depends on, as plain JSON without paths."""
     digest = hashlib.sha256(manifest.fingerprint().encode())
     digest.update(manifest.further.to_csv().encode())
     asked = dataclasses.asdict(settings)
-    for name in ('out', 'salt_file'):
+    for name in ('out', 'manifest', 'raw', 'image_root', 'salt_file'):
         del asked[name]
-    return json.loads(
-        json.dumps({'big_ssl': __version__, 'table': digest.hexdigest(), 'settings': asked})
-    )
+    splits_from = json.dumps(known, sort_keys=True) if known else ''
+    asked['splits_from'] = hashlib.sha256(splits_from.encode()).hexdigest() if known else ''
+    identity = {'big_ssl': __version__, 'table': digest.hexdigest(), 'settings': asked}
+    return json.loads(json.dumps(identity))
 
 
 def _is_there(folders: Folders, identity: dict[str, Any]) -> bool:

@@ -66,6 +66,32 @@ def chunk_names(png):
     return names
 
 
+def tiff(pixels, order='<', photometric=None, *, planar=1, packed=False, kind=1, turn=None):
+    """A TIFF of one page as TIFF 6.0 says, which Pillow does not write in all these ways."""
+    (height, width), samples = pixels.shape[:2], pixels.shape[2] if pixels.ndim == 3 else 1
+    planes = np.moveaxis(pixels, -1, 0) if planar == 2 else [pixels]
+    parts = [part.astype(part.dtype.newbyteorder(order)).tobytes() for part in planes]
+    parts = [zlib.compress(part) for part in parts] if packed else parts
+    photometric = (1 if samples == 1 else 2) if photometric is None else photometric
+    fields = {
+        256: [width], 257: [height], 258: [8 * pixels.dtype.itemsize] * samples,
+        259: [8 if packed else 1], 262: [photometric], 273: [0] * len(parts), 277: [samples],
+        278: [height], 279: [len(part) for part in parts], 284: [planar], 339: [kind] * samples,
+    } | ({} if turn is None else {274: [turn]})  # fmt: skip
+    body_at = 8 + 2 + 12 * len(fields) + 4
+    body, fields[273] = b''.join(parts) + b'\0' * (sum(map(len, parts)) % 2), []
+    for i in range(len(parts)):
+        fields[273].append(body_at + sum(fields[279][:i]))
+    directory = struct.pack(f'{order}H', len(fields))
+    for tag, values in sorted(fields.items()):
+        data = struct.pack(f'{order}{len(values)}I', *values)
+        if len(values) > 1:
+            data, body = struct.pack(f'{order}I', body_at + len(body)), body + data
+        directory += struct.pack(f'{order}HHI', tag, 4, len(values)) + data
+    start = (b'II' if order == '<' else b'MM') + struct.pack(f'{order}HI', 42, 8)
+    return start + directory + bytes(4) + body
+
+
 def assert_same_picture(data, stripped, tensorflow=True):
     before, after = opened(data), opened(stripped)
     assert before.mode == after.mode

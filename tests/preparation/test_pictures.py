@@ -1,4 +1,3 @@
-import io
 import struct
 import zlib
 
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image
 
 from big_ssl.data.image_files import JPEG, PNG, PNG16
 from big_ssl.data.windows import Window
@@ -23,40 +22,16 @@ from tests.preparation.test_metadata import (
     encode,
     exif,
     opened,
-    segment,
+    tiff,
 )
 
-PLAIN = Reading()
-COLOUR = smooth(21, 34, noise=9)
+PLAIN, COLOUR = Reading(), smooth(21, 34, noise=9)
 GREY = COLOUR[..., 0]
 DEEP = np.random.default_rng(0).integers(0, 65536, (21, 34)).astype(np.uint16)
-DEEP[0, :2] = 0, 65535
 
 
-def tiff(pixels, order='<', photometric=None, *, planar=1, packed=False, kind=1, turn=None):
-    """A TIFF of one page as TIFF 6.0 says, which Pillow does not write in all these ways."""
-    (height, width), samples = pixels.shape[:2], pixels.shape[2] if pixels.ndim == 3 else 1
-    planes = np.moveaxis(pixels, -1, 0) if planar == 2 else [pixels]
-    parts = [part.astype(part.dtype.newbyteorder(order)).tobytes() for part in planes]
-    parts = [zlib.compress(part) for part in parts] if packed else parts
-    photometric = (1 if samples == 1 else 2) if photometric is None else photometric
-    fields = {
-        256: [width], 257: [height], 258: [8 * pixels.dtype.itemsize] * samples,
-        259: [8 if packed else 1], 262: [photometric], 273: [0] * len(parts), 277: [samples],
-        278: [height], 279: [len(part) for part in parts], 284: [planar], 339: [kind] * samples,
-    } | ({} if turn is None else {274: [turn]})  # fmt: skip
-    body_at = 8 + 2 + 12 * len(fields) + 4
-    body, fields[273] = b''.join(parts) + b'\0' * (sum(map(len, parts)) % 2), []
-    for part in parts:
-        fields[273].append(body_at + sum(fields[279][: len(fields[273])]))
-    directory = struct.pack(f'{order}H', len(fields))
-    for tag, values in sorted(fields.items()):
-        data = struct.pack(f'{order}{len(values)}I', *values)
-        if len(values) > 1:
-            data, body = struct.pack(f'{order}I', body_at + len(body)), body + data
-        directory += struct.pack(f'{order}HHI', tag, 4, len(values)) + data
-    start = (b'II' if order == '<' else b'MM') + struct.pack(f'{order}HI', 42, 8)
-    return start + directory + bytes(4) + body
+def pages():
+    return {'save_all': True, 'append_images': [Image.fromarray(GREY).convert('RGB')] * 2}
 
 
 def refused(data, reading=PLAIN):
@@ -65,7 +40,7 @@ def refused(data, reading=PLAIN):
         for frame in range(frames(data, reading)):
             levels(picture(data, frame, reading))
     message = str(caught.value)
-    assert type(caught.value) is ValueError and 0 < len(message) < 160 and '\n' not in message
+    assert 0 < len(message) < 160 and '\n' not in message
     return message
 
 
@@ -79,9 +54,7 @@ def assert_is(found, mode, shape, kind, turn=1):
 
 
 @pytest.mark.parametrize('mode', modes(COLOUR))
-@pytest.mark.parametrize(
-    'reading', [PLAIN, Reading(shorter_side=21), Reading(window=Window('full'))]
-)
+@pytest.mark.parametrize('reading', [PLAIN, Reading(Window('full'), shorter_side=21)])
 def test_an_eight_bit_png_keeps_its_compressed_pixels(mode, reading):
     image, rgb = modes(COLOUR)[mode]
     data = encode(image, 'PNG')
@@ -105,8 +78,7 @@ def test_a_jpeg_keeps_its_compressed_pixels(pixels, mode, options):
 
 
 def test_a_phone_jpeg_with_a_preview_is_its_first_picture():
-    more = [Image.fromarray(COLOUR[::3])]
-    found = picture(encode(COLOUR, 'MPO', save_all=True, append_images=more), 0, PLAIN)
+    found = picture(encode(COLOUR, 'MPO', **pages()), 0, PLAIN)
     assert_is(found, 'RGB', (21, 34), JPEG)
     assert np.array_equal(levels(found), np.asarray(opened(encode(COLOUR))))
 
@@ -164,15 +136,6 @@ def test_a_tiff_in_which_white_is_zero_is_turned_round(order, pixels, packed):
     assert levels(windowed)[pixels == pixels.min()].min() == levels(windowed).max()
 
 
-def test_sixteen_bits_in_which_white_is_zero_in_the_other_byte_order_are_refused():
-    """Pillow 13 does not know this kind; better none than a negative."""
-    assert refused(tiff(DEEP, '>', photometric=0)) == 'not a JPEG, PNG or TIFF image'
-
-
-SIGNED = GREY.astype(np.int8)
-PAGES = {'save_all': True, 'append_images': [Image.fromarray(COLOUR)] * 2}
-
-
 @pytest.mark.parametrize(
     ('data', 'reason'),
     [
@@ -182,22 +145,23 @@ PAGES = {'save_all': True, 'append_images': [Image.fromarray(COLOUR)] * 2}
         (encode(COLOUR)[:-40], 'truncated: the end of the JPEG'),
         (encode(COLOUR, 'PNG')[:-40], 'truncated: the end of the PNG'),
         (tiff(GREY)[:-300], 'does not decode: '),
-        (encode(COLOUR, 'GIF', **PAGES), 'not a JPEG, PNG or TIFF image'),
+        (encode(COLOUR, 'GIF', **pages()), 'not a JPEG, PNG or TIFF image'),
         (encode(COLOUR, 'WEBP'), 'not a JPEG, PNG or TIFF image'),
         (encode(COLOUR, 'BMP'), 'not a JPEG, PNG or TIFF image'),
-        (encode(COLOUR, 'PNG', **PAGES), '3 frames; save it as one still image'),
-        (encode(COLOUR, 'TIFF', **PAGES), '3 frames; save it as one still image'),
+        (encode(COLOUR, 'PNG', **pages()), '3 frames; save it as one still image'),
+        (encode(COLOUR, 'TIFF', **pages()), '3 frames; save it as one still image'),
         (encode(Image.fromarray(COLOUR).convert('CMYK')), 'CMYK pixels'),
         (encode(Image.fromarray(COLOUR).convert('CMYK'), 'TIFF'), 'CMYK pixels'),
         (sixteen_bit_rgb_png(np.full((4, 5, 3), 40_000)), '16 bits a channel in colour'),
         (tiff(np.dstack([DEEP] * 3)), '16 bits a channel in colour'),
         (tiff(np.dstack([DEEP] * 3), planar=2), '16 bits a channel in colour'),
         (tiff(np.dstack([DEEP] * 3), '>', planar=2), '16 bits a channel in colour'),
-        (tiff(SIGNED, kind=2), 'signed pixels'),
+        (tiff(GREY.astype(np.int8), kind=2), 'signed pixels'),
         (tiff(DEEP.astype(np.int16), kind=2), 'I pixels'),
         (tiff(DEEP.astype(np.uint32)), 'I pixels'),
         (tiff(GREY.astype(np.float32), kind=3), 'F pixels'),
-        (tiff(GREY).replace(b'\0\0\0\0' + GREY.tobytes(), b'\x0a\0\0\0' + GREY.tobytes()), 'damaged'),
+        (tiff(DEEP, '>', photometric=0), 'not a JPEG, PNG or TIFF image'),  # Pillow 13 has no such
+        (tiff(GREY).replace(bytes(4) + GREY.tobytes(), b'\x0a\0\0\0' + GREY.tobytes()), 'damaged'),
     ],
 )  # fmt: skip
 def test_refused_files(data, reason):
@@ -259,54 +223,44 @@ def claiming(kind, height, width):
         chunks = (b'IHDR', header), (b'IDAT', zlib.compress(bytes(99))), (b'IEND', b'')
         return b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*part) for part in chunks)
     if kind == 'jpeg':
-        sizes = [(struct.pack('>HH', *GREY.shape), struct.pack('>HH', height, width))]
-    else:
-        entries = (struct.Struct('<HHII').pack(tag, 4, 1, side) for tag, side in
-                   ((256, 34), (256, width), (257, 21), (257, height)))  # fmt: skip
-        sizes = [(next(entries), next(entries)), (next(entries), next(entries))]
-    data = encode(GREY) if kind == 'jpeg' else tiff(GREY)
-    for old, new in sizes:
-        assert data.count(old) == 1
-        data = data.replace(old, new)
+        size = min(height, 65_535), min(width, 65_535)
+        return encode(GREY).replace(struct.pack('>HH', 21, 34), struct.pack('>HH', *size))
+    data = tiff(GREY)
+    for tag, old, new in ((256, 34, width), (257, 21, height)):
+        entry = struct.Struct('<HHII')
+        data = data.replace(entry.pack(tag, 4, 1, old), entry.pack(tag, 4, 1, new))
     return data
 
 
+@pytest.mark.parametrize('kind', ['png', 'tiff', 'jpeg'])
+@pytest.mark.parametrize('side', [0, 16])
 @pytest.mark.parametrize(
-    ('kind', 'height', 'width', 'reason'),
+    ('height', 'width', 'reason'),
     [
-        ('png', 100_000, 100_000, 'more pixels than Pillow opens'),
-        ('png', 12_000, 10_000, '10000 x 12000 pixels are more than 100,000,000'),
-        ('tiff', 100_000, 100_000, 'more pixels than Pillow opens'),
-        ('tiff', 12_000, 10_000, '10000 x 12000 pixels are more than 100,000,000'),
-        ('jpeg', 65_500, 65_500, 'more pixels than Pillow opens'),
-        ('jpeg', 12_000, 10_000, '10000 x 12000 pixels are more than 100,000,000'),
+        (100_000, 100_000, 'more pixels than Pillow opens'),
+        (12_000, 10_000, '10000 x 12000 pixels are more than 100,000,000'),
     ],
 )
-@pytest.mark.parametrize('side', [0, 16])
-def test_too_many_pixels_are_refused_before_any_is_decoded(
-    monkeypatch, kind, height, width, reason, side
-):
-    loaded = []
-    monkeypatch.setattr(ImageFile.ImageFile, 'load_prepare', lambda image: loaded.append(image))
-    assert refused(claiming(kind, height, width), Reading(shorter_side=side)) == reason
-    assert not loaded
+def test_too_many_pixels_take_no_memory(monkeypatch, kind, side, height, width, reason):
+    data, taken = claiming(kind, height, width), []
+    monkeypatch.setattr(Image.core, 'new', lambda *arguments: taken.append(arguments))
+    assert refused(data, Reading(shorter_side=side)) == reason
+    assert not taken
 
 
 @pytest.mark.parametrize('form', ['PNG', 'TIFF', 'JPEG'])
 def test_max_pixels_is_the_last_number_accepted(form):
-    assert picture(encode(COLOUR, form), 0, Reading(max_pixels=21 * 34)).height == 21
-    assert '34 x 21 pixels are more than 713' in refused(
-        encode(COLOUR, form), Reading(max_pixels=713)
-    )
+    data = encode(COLOUR, form)
+    assert picture(data, 0, Reading(max_pixels=21 * 34)).height == 21
+    assert '34 x 21 pixels are more than 713' in refused(data, Reading(max_pixels=713))
 
 
 @pytest.mark.parametrize('turn', ORIENTATIONS)
 @pytest.mark.parametrize('side', [0, 15])
 @pytest.mark.parametrize('form', ['PNG', 'JPEG', 'xmp', 'tiff', 'deep png', 'deep tiff'])
 def test_images_stand_upright(turn, side, form):
-    pixels = (np.arange(21 * 34).reshape(21, 34) * 91).astype(np.uint16) if 'deep' in form else (
-        smooth(21, 34)
-    )  # fmt: skip
+    pixels = smooth(21, 34)
+    pixels = pixels[..., 0].astype(np.uint16) * 256 if 'deep' in form else pixels
     if 'tiff' in form:
         data = tiff(pixels, turn=turn, packed=turn % 2 == 0)
     elif form == 'xmp':
@@ -333,19 +287,18 @@ def test_what_is_encoded_anew_carries_nothing_else(form):
     more = {'JPEG': {'comment': SECRET}, 'PNG': {}, 'TIFF': {'description': SECRET.decode()}}[form]
     data = encode(COLOUR, form, icc_profile=SECRET * 99, exif=exif(), dpi=(72, 72), **more)
     found = picture(data, 0, Reading(shorter_side=15))
-    assert SECRET not in found.data and not opened(found.data).info.keys() - {
-        'jfif', 'jfif_version', 'jfif_unit', 'jfif_density'
-    }  # fmt: skip
+    assert SECRET not in found.data
+    assert all(key.startswith('jfif') for key in opened(found.data).info)
     if form != 'JPEG':
         assert set(chunk_names(found.data)) == {b'IHDR', b'IDAT', b'IEND'}
 
 
 VALID = [
     encode(COLOUR, exif=exif(6)), encode(COLOUR, progressive=True, xmp=XMP.format(3).encode()),
-    encode(GREY, restart_marker_blocks=1), encode(COLOUR, 'MPO', **PAGES), encode(DEEP, 'PNG'),
+    encode(GREY, restart_marker_blocks=1), encode(COLOUR, 'MPO', **pages()), encode(DEEP, 'PNG'),
     encode(COLOUR, 'PNG', exif=exif(8), icc_profile=SECRET), encode(modes(COLOUR)['P'][0], 'PNG'),
     tiff(DEEP, photometric=0), tiff(COLOUR, '>', planar=2, packed=True), tiff(GREY, turn=6),
-    encode(COLOUR, 'TIFF', compression='tiff_lzw'), encode(COLOUR, 'TIFF', **PAGES),
+    encode(COLOUR, 'TIFF', compression='tiff_lzw'), encode(COLOUR, 'TIFF', **pages()),
     encode(GREY > 99, 'TIFF', compression='group4'), encode(GREY, 'TIFF', compression='jpeg'),
 ]  # fmt: skip
 READINGS = [
@@ -362,7 +315,7 @@ def looked_at(data, reading):
             shown = levels(found)
             assert shown.shape == (found.height, found.width, 1 if found.grey else 3)
     except ValueError as error:
-        assert type(error) is ValueError and str(error) and '\n' not in str(error)
+        assert str(error) and '\n' not in str(error)
 
 
 @given(st.sampled_from(VALID), CHANGES, st.sampled_from(READINGS))
@@ -372,7 +325,7 @@ def test_damaged_files_are_refused_in_words(data, changes, reading):
 
 
 @given(
-    st.sampled_from([b'', *{data[:8] for data in VALID}, bytes(128) + b'DICM']),
+    st.sampled_from([b'', *sorted({data[:8] for data in VALID})]),
     st.binary(max_size=300),
     st.sampled_from(READINGS),
 )
@@ -423,10 +376,8 @@ def test_a_window_and_a_smaller_side_of_a_dicom(dicom):
 
 def test_frames_of_a_dicom_are_refused_or_counted(dicom):
     film = np.stack([FULL, 255 - FULL, FULL // 2])
-    data, split = (
-        dicom(film, frames=3, WindowCenter=128, WindowWidth=256),
-        Reading(split_frames=True),
-    )
+    data = dicom(film, frames=3, WindowCenter=128, WindowWidth=256)
+    split = Reading(split_frames=True)
     assert refused(data) == '3 frames; --frames=split makes each an image of the case'
     assert frames(data, split) == 3
     for i, pixels in enumerate(film):
