@@ -8,7 +8,6 @@ record: an image is a slice of a record, and nothing has to be parsed.
 import dataclasses
 import functools
 import hashlib
-import io
 import json
 import logging
 import os
@@ -30,7 +29,8 @@ from big_ssl.files import cache_folder
 log = logging.getLogger(__name__)
 
 INDEX, ABOUT, FORMAT = 'index.parquet', 'prepared.json', 1
-LISTED_IN, FURTHER = 'listed_in', 'table/'  # a column; what the table's further columns begin with
+LISTED_IN, HASH = 'listed_in', 'perceptual_hash'  # columns
+FURTHER = 'table/'  # begins the names of the table's further columns
 PLACE = ('shard', 'record', 'offset', 'bytes')
 FACTS = (*PLACE, 'height', 'width', 'format', 'orientation')
 OWN_COLUMNS = {name: name for name in manifest_lib.COLUMNS}
@@ -123,7 +123,7 @@ def open_records(
     path = epath.Path(folder)
     try:
         about = json.loads((path / ABOUT).read_text())
-        index = pq.read_table(io.BytesIO((path / INDEX).read_bytes()))
+        index = _read_index(path / INDEX)
     except (OSError, ValueError) as error:
         reason = ' '.join(str(error).split())
         raise InputError(f'{folder}: not a complete record set: {reason}') from None
@@ -134,6 +134,15 @@ def open_records(
         )
     shards = [str(path / name) for name in about['shards']]
     return manifest_of(index, folder, shards, columns, split_seed)
+
+
+def _read_index(file: epath.Path) -> pa.Table:
+    """Without hashes; columns of strings as dictionaries."""
+    data = pa.BufferReader(file.read_bytes())
+    names = [name for name in pq.read_schema(data).names if name != HASH]
+    texts = [name for name in names if name not in FACTS]
+    data.seek(0)
+    return pq.read_table(data, columns=names, read_dictionary=texts, memory_map=False)
 
 
 def manifest_of(
@@ -180,4 +189,7 @@ def manifest_of(
 
 
 def _texts(index: pa.Table, name: str) -> np.ndarray:
-    return np.array(index[name].to_pylist(), object)
+    """A column of strings; equal ones are one object."""
+    column = index[name].combine_chunks()
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    return np.array(coded.dictionary.to_pylist(), object)[coded.indices.to_numpy()]

@@ -56,12 +56,13 @@ def read_table(path: str) -> pd.DataFrame:
 
 
 def _text(data: bytes, path: str, suffix: str) -> pd.DataFrame:
+    once = dict[str, str]().setdefault  # equal fields are one object
     try:
         text = io.TextIOWrapper(io.BytesIO(data), 'utf-8-sig', newline='')
         delimiter = _DELIMITERS.get(suffix) or _delimiter(text.readline())
         text.seek(0)
         lines = csv.reader(text, strict=True, delimiter=delimiter)
-        rows = [[field.strip() for field in row] for row in lines]
+        rows = [[once(value := field.strip(), value) for field in row] for row in lines]
     except (csv.Error, UnicodeDecodeError) as error:
         kind = 'TSV' if suffix in _DELIMITERS else 'CSV'
         reason = _one_line(error)

@@ -1,7 +1,6 @@
 """Cases as records: which case goes into which shard, and writing one shard."""
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,11 +38,7 @@ def plan(images: pd.DataFrame, shard_bytes: int) -> list[Shard]:
     Args:
       images: a row an image: `split`, `case` (a name for each case), `size` in bytes.
       shard_bytes: of source files, after which a shard is full.
-
-    Raises:
-      InputError: a split cannot be a part of a file's name.
     """
-    _check_splits(set(images['split']))
     shards: list[Shard] = []
     for split in sorted(set(images['split'])):
         part = images[images['split'] == split]
@@ -58,14 +53,6 @@ def plan(images: pd.DataFrame, shard_bytes: int) -> list[Shard]:
             name = f'{DATASET}-{split or UNSPLIT}.array_record-{i:05d}-of-{len(starts):05d}'
             shards.append(Shard(name, split, chosen.drop(columns='number')))
     return shards
-
-
-def _check_splits(names: set[str]) -> None:
-    for name in sorted(names - {''}):
-        if not re.fullmatch(r'[\w-]*[^\W_][\w-]*', name):
-            raise InputError(f'a split may not be called {name!r}: letters, digits, - and _ only')
-    if names >= {'', UNSPLIT}:
-        raise InputError(f'a split may not be called {UNSPLIT!r}: so are images without a split')
 
 
 def write(path: Path, images: pd.DataFrame, reading: Reading) -> pd.DataFrame:
