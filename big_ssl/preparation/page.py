@@ -8,6 +8,7 @@ import pandas as pd
 from etils import epath
 
 from big_ssl.data.manifest import SEPARATOR, UNCERTAIN
+from big_ssl.data.splits import NAMES
 from big_ssl.preparation import dividing, pictures, scan
 from big_ssl.preparation.dividing import Divided
 from big_ssl.preparation.settings import Settings
@@ -42,6 +43,9 @@ class Found:
 def write(file: epath.Path, found: Found) -> None:
     """Writes the page, in one step."""
     images = found.images.assign(split=found.images['split'].replace('', _NONE))
+    found_order = images['split'].unique().tolist()
+    order = sorted(found_order, key=lambda name: NAMES.index(name) if name in NAMES else len(NAMES))
+    images['split'] = pd.Categorical(images['split'], order)
     found = dataclasses.replace(found, images=images)
     patients = images.loc[images['patient_id'] != '', 'patient_id'].nunique()
     highlights = [
@@ -68,7 +72,6 @@ def _notes(found: Found) -> Section:
     reading = settings.reading
     window = reading.window
     asked: list[Sequence[object]] = [
-        ['splits', settings.splits_from and 'of an earlier record set' or 'see below'],
         ['images that cannot be used', settings.on_bad],
         ['one picture in two splits', settings.duplicates],
         ['ids and paths', 'salted hashes' if settings.hash_ids else 'as in the table'],
@@ -77,14 +80,15 @@ def _notes(found: Found) -> Section:
     ]
     return Section(
         'What was done',
-        '\n\n'.join(found.announcements) or 'Nothing unusual was found in the table.',
+        '\n\n'.join(line[0].upper() + line[1:] for line in found.announcements)
+        or 'Nothing unusual was found in the table.',
         [Table('Settings', ['setting', 'value'], asked)],
     )
 
 
 def _splits(images: pd.DataFrame) -> Section:
     units = images.assign(unit=dividing.units(images))
-    groups = units.groupby('split', sort=False)
+    groups = units.groupby('split', observed=True)
     rows: list[Sequence[object]] = [
         [
             split,
@@ -110,8 +114,8 @@ def _labels(images: pd.DataFrame) -> Section:
     if exploded.empty:
         return Section('Labels', 'No image has a label.')
     exploded['uncertain'] = exploded['label'].str.endswith(UNCERTAIN)
-    cases = images.groupby('split')['case'].nunique()
-    counts = exploded.groupby(['label', 'split']).size().unstack(fill_value=0)
+    cases = images.groupby('split', observed=True)['case'].nunique()
+    counts = exploded.groupby(['label', 'split'], observed=True).size().unstack(fill_value=0)
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind='stable').index]
     names = list(counts.columns)
     table = Table('Cases with each label', ['label', *names, 'all'], [
@@ -120,7 +124,7 @@ def _labels(images: pd.DataFrame) -> Section:
     ])  # fmt: skip
     shown = counts.head(_MOST_CLASSES).rename_axis('class').reset_index()
     shown = shown.melt('class', var_name='split', value_name='count')
-    shown['share'] = shown['count'] / shown['split'].map(cases)
+    shown['share'] = shown['count'] / cases[shown['split']].to_numpy()
     text = (
         f'{len(counts)} labels; a case with images of several labels counts for each of them. '
         f'A label that ends in {UNCERTAIN!r} is uncertain.'
@@ -138,7 +142,8 @@ def _cases(images: pd.DataFrame) -> Section:
         count = int(((size >= low) & (size <= high)).sum())
         last = high > _GROUPS[-1]
         name = f'{low}+' if last else str(high) if low == high else f'{low}-{high}'
-        rows.append((name, count))
+        if low <= size.max():
+            rows.append((name, count))
         low = high + 1
     table = pd.DataFrame(rows, columns=['images', 'cases'])
     several = int((size > 1).sum())
@@ -222,7 +227,7 @@ def _left_out(found: Found) -> list[Section]:
 
 def _samples(found: Found) -> Section:
     shown = []
-    for split, part in found.images.groupby('split', sort=False):
+    for split, part in found.images.groupby('split', observed=True):
         cases = part.groupby('case', sort=False)
         names = np.array(list(cases.groups), object)
         chosen = names[np.linspace(0, len(names) - 1, min(_SAMPLES, len(names))).astype(int)]
