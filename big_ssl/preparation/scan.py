@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 from etils import epath
+from jaxtyping import UInt8
+from PIL import Image
 
 from big_ssl.preparation import duplicates, pictures
 from big_ssl.preparation.pictures import Reading
@@ -26,8 +28,7 @@ class Scanned:
       height, width: of the stored image, upright.
       format, orientation: as in `data.images.ImageTable`.
       grey: one channel.
-      mean: of its levels, 0 to 255.
-      deviation: of its levels.
+      mean, deviation: of its grey levels, 0 to 255.
       perceptual_hash: `duplicates.HASH_BYTES` bytes.
     """
 
@@ -73,6 +74,14 @@ def read_source(path: str) -> bytes:
         raise ValueError(error.strerror or _one_line(error)) from None
 
 
+def _brightness(levels: UInt8[np.ndarray, 'h w c']) -> tuple[float, float]:
+    """Mean and standard deviation of the grey levels."""
+    image = Image.fromarray(levels if levels.shape[-1] == 3 else levels[..., 0]).convert('L')
+    counts, values = np.array(image.histogram(), np.float64), np.arange(256)
+    mean = counts @ values / counts.sum()
+    return mean, (counts @ (values - mean) ** 2 / counts.sum()) ** 0.5
+
+
 def digest(data: bytes) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
@@ -91,6 +100,7 @@ def _images(path: str, row: int, reading: Reading) -> Iterator[Scanned]:
         try:
             stored = pictures.picture(data, frame, reading)
             levels = pictures.levels(stored)
+            mean, deviation = _brightness(levels)
             yield dataclasses.replace(
                 found,
                 size=len(data),
@@ -100,8 +110,8 @@ def _images(path: str, row: int, reading: Reading) -> Iterator[Scanned]:
                 format=stored.format,
                 orientation=stored.orientation,
                 grey=stored.grey,
-                mean=float(levels.mean(dtype=np.float64)),
-                deviation=float(levels.std(dtype=np.float64)),
+                mean=mean,
+                deviation=deviation,
                 perceptual_hash=duplicates.perceptual_hash(levels),
             )
         except ValueError as error:
