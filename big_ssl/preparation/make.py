@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,42 +27,16 @@ from big_ssl.data.manifest import Manifest
 from big_ssl.errors import InputError
 from big_ssl.preparation import dividing, listing, page, shards, tfds_metadata
 from big_ssl.preparation.dividing import Divided
+from big_ssl.preparation.folders import DUPLICATES, REJECTED, Folders, place
 from big_ssl.preparation.settings import FAIL, Settings
-from big_ssl.preparation.work import Scan, Task, Write, clear_scratch, written
+from big_ssl.preparation.work import Scan, Task, Write
 
 log = logging.getLogger(__name__)
 
 Run = Callable[[Sequence[Task], str], None]
-REPORT, REJECTED, DUPLICATES = 'data_report.html', 'rejected.csv', 'duplicates.csv'
-_SCAN, _WRITTEN = 'scan', ('parts', 'set')  # folders of unfinished work
+REPORT = 'data_report.html'
 _SCANNED_AT_ONCE = 256  # source files
 _REJECTED_COLUMNS = ['listed_in', 'image_path', 'case_id', 'patient_id', 'problem']
-
-
-@dataclasses.dataclass(frozen=True)
-class Folders:
-    """Where things go.
-
-    Attributes:
-      out: the record set.
-      work: what is not finished.
-      set: the record set while it is not complete; `out` itself where it is remote, since a remote
-        folder cannot be renamed in one step: there `records.ABOUT`, written last, completes it.
-    """
-
-    out: epath.Path
-    work: epath.Path
-    set: epath.Path
-
-    @classmethod
-    def of(cls, out: str) -> 'Folders':
-        path = out.rstrip('/')
-        work = epath.Path(f'{path}.partial')
-        return cls(epath.Path(path), work, epath.Path(path) if '://' in out else work / 'set')
-
-    def beside(self, name: str) -> epath.Path:
-        """A file next to `out`."""
-        return epath.Path(f'{self.out}.{name}')
 
 
 def make(settings: Settings, run: Run) -> None:
@@ -83,15 +56,13 @@ def make(settings: Settings, run: Run) -> None:
     hashed = listing.hasher(settings) if settings.hash_ids else None
     folders = Folders.of(settings.out)
     identity = _identity(manifest, known, settings)
-    if _is_there(folders, identity):
+    if folders.is_complete(identity):
         log.info('already done: %s', folders.out)
         return
-    for name in (_SCAN, *_WRITTEN):
-        _make_folder(folders.work / name)
-    _make_folder(folders.set)
+    folders.make()
     busy = f'{folders.work}: another run is at work here'
     with processes.alone(folders.work / 'lock', busy, patience=10):
-        _claim(folders, identity)
+        folders.claim(identity)
         images = _table(manifest, listing.stored_names(manifest, hashed))
         scanned = _scan(images, folders, settings, run)
         images, rejected = _usable(images, scanned, folders, settings)
@@ -108,7 +79,8 @@ def make(settings: Settings, run: Run) -> None:
         _describe(index, names, folders, rejected)
         found = page.Found(index, divided, rejected, announcements, settings)
         page.write(folders.set / REPORT, found)
-        _complete(index, names, identity, folders)
+        about = {'shards': names, 'images': len(index), 'cases': int(index['case'].nunique())}
+        folders.complete(about, identity)
     log.info('done: %s', folders.out)
 
 
@@ -134,40 +106,6 @@ def _identity(manifest: Manifest, known: dict[str, str], settings: Settings) -> 
     asked['splits_from'] = hashlib.sha256(splits_from.encode()).hexdigest() if known else ''
     identity = {'big_ssl': __version__, 'table': digest.hexdigest(), 'settings': asked}
     return json.loads(json.dumps(identity))
-
-
-def _is_there(folders: Folders, identity: dict[str, Any]) -> bool:
-    if records.is_record_set(str(folders.out)):
-        found = json.loads((folders.out / records.ABOUT).read_text())
-        if found['made_from'] != identity:
-            raise InputError(
-                f'{folders.out}: holds the records of another table, or of other settings; choose '
-                f'another --out (--splits_from={folders.out} keeps its splits)'
-            )
-        shutil.rmtree(folders.work, ignore_errors=True)
-        return True
-    if folders.out.exists() and folders.out != folders.set:
-        raise InputError(f'{folders.out}: is there already and is no record set')
-    return False
-
-
-def _claim(folders: Folders, identity: dict[str, Any]) -> None:
-    """Takes what was done for the same table and settings; what depends on others is done again."""
-    file = folders.work / 'made_from.json'
-    found = json.loads(file.read_text()) if file.exists() else identity
-    if found != identity:
-        looked = [(each['table'], each['settings']['reading']) for each in (found, identity)]
-        _forget(folders, *_WRITTEN, *(() if looked[0] == looked[1] else (_SCAN,)))
-    place(file, json.dumps(identity).encode())
-    for name in (_SCAN, *_WRITTEN, ''):
-        clear_scratch(str(folders.work / name))
-
-
-def _forget(folders: Folders, *names: str) -> None:
-    """Empties folders of unfinished work."""
-    for name in names:
-        (folders.work / name).rmtree()
-        (folders.work / name).mkdir()
 
 
 def _table(manifest: Manifest, stored: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -199,7 +137,7 @@ def _scan(images: pd.DataFrame, folders: Folders, settings: Settings, run: Run) 
     paths = images['source'].tolist()
     tasks = [
         Scan(
-            output=str(folders.work / _SCAN / f'{start:09d}.parquet'),
+            output=str(folders.scan / f'{start:09d}.parquet'),
             reading=settings.reading,
             paths=paths[start : start + _SCANNED_AT_ONCE],
             rows=np.arange(start, min(start + _SCANNED_AT_ONCE, len(paths))),
@@ -272,7 +210,7 @@ def _write(
     stored = ['image_path', 'case_id', 'patient_id', 'label']
     tasks = [
         Write(
-            output=str(folders.work / _WRITTEN[0] / f'{shard.name}.parquet'),
+            output=str(folders.parts / f'{shard.name}.parquet'),
             reading=settings.reading,
             shard=str(folders.set / shard.name),
             listed=shard.images[needed + stored],
@@ -282,7 +220,7 @@ def _write(
     try:
         run(tasks, 'writing records')
     except InputError:  # a source is not what it was
-        _forget(folders, _SCAN, *_WRITTEN)
+        folders.forget(scan=True)
         raise
     places = pd.concat([_read(task.output).assign(shard=i) for i, task in enumerate(tasks)])
     return images.join(places), [shard.name for shard in planned]
@@ -319,37 +257,6 @@ def _describe(
         if '://' not in path and ArrayRecordReader(path).num_records() != count:
             raise InputError(f'{path}: does not hold the {count} cases written; is the disk sound?')
     tfds_metadata.write(folders.set, index)
-
-
-def _complete(
-    index: pd.DataFrame, names: list[str], identity: dict[str, Any], folders: Folders
-) -> None:
-    about = {
-        'format': records.FORMAT,
-        'shards': names,
-        'images': len(index),
-        'cases': int(index['case'].nunique()),
-        'made_from': identity,
-    }
-    place(folders.set / records.ABOUT, json.dumps(about, indent=1).encode())
-    if folders.set != folders.out:
-        Path(folders.set).rename(folders.out)
-    for name in (REJECTED, DUPLICATES):  # of an earlier attempt
-        folders.beside(name).unlink(missing_ok=True)
-    folders.work.rmtree(missing_ok=True)
-
-
-def place(file: epath.Path, content: bytes) -> None:
-    """Writes a file, local or remote, in one step."""
-    with written(str(file)) as new:
-        new.write_bytes(content)
-
-
-def _make_folder(folder: epath.Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f'{folder}: cannot be used as a folder: {error.strerror}') from None
 
 
 def _read(path: str) -> pd.DataFrame:

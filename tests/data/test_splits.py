@@ -106,11 +106,13 @@ def test_a_patient_is_in_one_split_whatever_its_images_show():
 
 
 def test_of_several_labels_the_rarest_is_kept_to_its_shares():
-    """Every tenth patient has the rare one beside the common one."""
-    labels = [['common'] + ['rare'] * (i % 10 == 9) for i in range(1000)]
-    found = split([f'p{i}' for i in range(1000)], labels)
-    assert_shares(found[9::10], 100, discrepancy(100))
-    assert_shares(found, 1000, discrepancy(100) + discrepancy(900))
+    """A hundred of a thousand patients have the rare one beside the common one."""
+    for seed in range(10):
+        rare = set(np.random.default_rng(seed).choice(1000, 100, replace=False).tolist())
+        labels = [['common'] + ['rare'] * (i in rare) for i in range(1000)]
+        found = split([f'p{i}' for i in range(1000)], labels, seed)
+        assert_shares([found[i] for i in rare], 100, discrepancy(100))
+        assert_shares(found, 1000, discrepancy(100) + discrepancy(900))
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,11 @@ def test_a_column_that_is_there_twice(tmp_path, name, mark):
     assert complaint(written(tmp_path / name, text)) == " row 1: column 'a' is there twice"
 
 
+@pytest.mark.parametrize('row', ['"1,2', '1,"2" x', '1,"2""'])
+def test_quotes_that_do_not_fit_are_refused(tmp_path, row):
+    assert 'cannot be read as CSV' in complaint(written(tmp_path / 'a.csv', f'a,b\n{row}\n3,4\n'))
+
+
 def test_unnamed_columns_are_left_out(tmp_path):
     table = read_table(written(tmp_path / 'a.csv', ',a,,b\n0,1,,2\n'))
     assert list(table.columns) == ['a', 'b'] and lines(table) == {2: ['1', '2']}

@@ -169,6 +169,16 @@ def test_a_jpeg_of_each_kind_decodes_to_the_same_pixels(way):
     assert strip_jpeg(data) == strip_jpeg(WAYS[way])
 
 
+@pytest.mark.parametrize('number', [1, 2, 3])
+def test_a_mark_without_a_length_between_two_scans_does_not_swallow_one(number):
+    """TEM and RSTn stand alone (T.81, table B.1)."""
+    parts = WAYS['progressive'].split(b'\xff\xda')
+    for mark in (b'\xff\1', b'\xff\xd5'):
+        data = b'\xff\xda'.join(parts[:number]) + mark + b'\xff\xda'
+        data += b'\xff\xda'.join(parts[number:])
+        assert_same_picture(data, strip_jpeg(data))
+
+
 def test_a_cmyk_jpeg_decodes_to_the_same_pixels():
     data = put(encode(RGB.convert('CMYK'), quality=90), segment(0xFE, SECRET))
     assert opened(strip_jpeg(data)).info['adobe_transform'] == opened(data).info['adobe_transform']
