@@ -15,6 +15,7 @@ from big_ssl.errors import InputError
 
 DURATIONS = ('total', 'warmup', 'checkpoint_every', 'monitor_every', 'log_every')
 UNITS = ('steps', 'epochs', 'examples', 'percent')
+DATASETS = ('manifest', 'records', 'phantom', 'phantom_elsewhere')
 TASKS = ('contrastive', 'supervised', 'evaluate', 'predict', 'embed')
 # Weights fit only what has the same; a run that trains nothing takes it over from their training.
 OF_ENCODER = ('model.depth', 'model.width', 'model.stem', 'model.padding')
@@ -235,6 +236,10 @@ def _check_choices(config: ConfigDict) -> None:
         'classifier': ('trained', 'linear_probe', 'knn'),
         'aggregate': ('probabilities', 'none'),
     }
+    name = config.dataset.name
+    is_folder = config.dataset.data_dir or '/' in name  # of records, by whatever name
+    if not is_folder and not name.startswith('tfds:'):
+        choices['dataset.name'] = (*DATASETS, 'tfds:NAME')
     for key, allowed in choices.items():
         value = get(config, key)
         if value not in allowed:

@@ -4,13 +4,17 @@ Everything that could silently become something else (CMYK, animations, 16-bit c
 absurd size) is refused.
 """
 
+import contextlib
 import struct
 import warnings
+from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageOps
+
+from big_ssl.errors import InputError
 
 JPEG, PNG, PNG16 = range(3)
 EIGHT_BIT = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
@@ -18,6 +22,20 @@ SIXTEEN_BIT = ('I;16', 'I;16B', 'I;16L', 'I;16N')
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
+@contextlib.contextmanager
+def damage() -> Iterator[None]:
+    """Whatever Pillow raises on a damaged file becomes a ValueError, without its warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of large images, and of damaged tags
+        try:
+            yield
+        except (ValueError, InputError):
+            raise
+        except Exception as error:
+            raise ValueError(f'damaged ({type(error).__name__})') from None
+
+
+@damage()
 def open_image(
     file: str | IO[bytes], formats: tuple[str, ...] = ('JPEG', 'PNG'), *, max_pixels: int = 0
 ) -> Image.Image:
@@ -32,9 +50,7 @@ def open_image(
       ValueError: what is wrong, in a few words.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of large images, and of damaged TIFF tags
-            image = Image.open(file, formats=formats)
+        image = Image.open(file, formats=formats)
     except FileNotFoundError:
         raise ValueError('no such file') from None
     except Image.DecompressionBombError:
@@ -79,6 +95,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
+@damage()
 def upright(image: Image.Image, mode: str) -> Image.Image:
     """Decoded, turned as EXIF says, and converted to Pillow's `mode`.
 
@@ -87,11 +104,9 @@ def upright(image: Image.Image, mode: str) -> Image.Image:
     """
     try:
         turn = orientation(image) != 1
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            image.load()
-            whole = ImageOps.exif_transpose(image) if turn else image
-            return whole if image.mode in SIXTEEN_BIT else whole.convert(mode)
+        image.load()
+        whole = ImageOps.exif_transpose(image) if turn else image
+        return whole if image.mode in SIXTEEN_BIT else whole.convert(mode)
     except (OSError, ValueError, SyntaxError, MemoryError) as error:
         raise ValueError(f'does not decode: {" ".join(str(error).split())}') from None
 

@@ -87,11 +87,11 @@ def make(settings: Settings, run: Run) -> None:
 def _check_names(manifest: Manifest) -> None:
     """Names of splits become names of files and of TFDS's splits."""
     for name in sorted(set(manifest.split.tolist()) - {''}):
-        if name == shards.UNSPLIT or not re.fullmatch(r'[A-Za-z0-9_]+', name):
+        if name in (shards.UNSPLIT, manifest_lib.ALL) or not re.fullmatch(r'[A-Za-z0-9_]+', name):
             row = int(np.flatnonzero(manifest.split == name)[0])
             raise InputError(
                 f'{manifest.where(row)}: split {name!r} cannot be the name of a file; use letters '
-                f'A to Z, digits and _ (and not {shards.UNSPLIT!r})'
+                f'A to Z, digits and _ (and not {shards.UNSPLIT!r} or {manifest_lib.ALL!r})'
             )
 
 
@@ -125,7 +125,7 @@ def _table(manifest: Manifest, stored: dict[str, np.ndarray]) -> pd.DataFrame:
             'source': manifest.image_path,
             'listed_in': short,
             'where': [manifest.where(row) for row in rows.tolist()],
-            'image': manifest.listed_paths(),
+            'image': stored['image_path'],
             'case': case_names(manifest, rows),
         }
     )
@@ -159,6 +159,8 @@ def _usable(
     seen = images.iloc[scanned['row']].reset_index(drop=True)
     seen = pd.concat([seen, scanned.drop(columns='row')], axis=1)
     several = seen['frames'] > 1
+    alone = several & (seen['case_id'] == '')  # frames of one file are a case
+    seen['case_id'] = seen['case_id'].where(~alone, seen['image_path'])
     for column in ('image_path', 'image'):
         named = seen[column] + '#' + seen['frame'].astype(str)
         seen[column] = seen[column].where(~several, named)

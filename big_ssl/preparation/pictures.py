@@ -4,11 +4,8 @@ A JPEG or PNG keeps its compressed data; everything else, and what is made small
 or a JPEG where it was one.
 """
 
-import contextlib
 import dataclasses
 import io
-import warnings
-from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -23,7 +20,6 @@ from PIL.TiffImagePlugin import (
 from big_ssl.data import dicom, image_files
 from big_ssl.data.image_files import JPEG, PNG, PNG16
 from big_ssl.data.windows import MINMAX, Window
-from big_ssl.errors import InputError
 from big_ssl.preparation import metadata
 
 FORMATS = ('JPEG', 'PNG', 'TIFF')
@@ -92,20 +88,7 @@ def frames(data: bytes, reading: Reading) -> int:
     return header.frames
 
 
-@contextlib.contextmanager
-def _damage() -> Iterator[None]:
-    """Whatever Pillow raises on a damaged file becomes a ValueError, without its warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        try:
-            yield
-        except (ValueError, InputError):
-            raise
-        except Exception as error:
-            raise ValueError(f'damaged ({type(error).__name__})') from None
-
-
-@_damage()
+@image_files.damage()
 def picture(data: bytes, frame: int, reading: Reading) -> Picture:
     """The image that is stored for a frame of a source file; complete only if `thumbnail` works.
 
@@ -133,7 +116,7 @@ def picture(data: bytes, frame: int, reading: Reading) -> Picture:
     return _encoded(_smaller(whole, reading), lossy)
 
 
-@_damage()
+@image_files.damage()
 def levels(stored: Picture) -> UInt8[np.ndarray, 'h w c']:
     """The stored image decoded, upright, in 8 bits; 16-bit values from smallest to largest.
 

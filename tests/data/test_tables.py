@@ -250,7 +250,7 @@ def test_parquet_cut_anywhere(tmp_path):
     assert 'cannot be read as Parquet' in complaint(written(tmp_path / 'b.pq', delimited(',')))
 
 
-FIELD = st.text(st.characters(exclude_categories=('Cs',), exclude_characters='\0'), max_size=5)
+FIELD = st.text(st.characters(codec='utf-8', exclude_characters='\0'), max_size=5)
 
 
 @given(

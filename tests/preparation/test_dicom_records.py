@@ -63,17 +63,18 @@ def test_no_header_field_reaches_a_file(tmp_path):
     assert b'IHDR' in held['cases-train.array_record-00000-of-00001']
 
 
-def test_frames_are_refused_or_images_of_the_case(tmp_path):
+@pytest.mark.parametrize('case', ['c', ''])
+def test_frames_are_refused_or_images_of_the_case(tmp_path, case):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 20, 30)).astype(np.uint8)
     (tmp_path / 'film.dcm').write_bytes(dicom(pixels, frames=5, WindowCenter=128, WindowWidth=256))
-    table = write_table(tmp_path / 'table.csv', [('film.dcm', 'c', 'p', 'a', 'train')])
+    table = write_table(tmp_path / 'table.csv', [('film.dcm', case, 'p', 'a', 'train')])
     settings = settings_of(tmp_path, table)
     with pytest.raises(InputError, match=r'row 2: .*film.dcm: 5 frames; --frames=split'):
         make(settings, run)
     make(dataclasses.replace(settings, reading=Reading(split_frames=True)), run)
     manifest, found = stored_images(settings.out)
     assert manifest.image_path.tolist() == [f'film.dcm#{i}' for i in range(5)]
-    assert manifest.case_id.tolist() == ['c'] * 5
+    assert manifest.case_id.tolist() == [case or 'film.dcm'] * 5
     assert abs(found.astype(int) - pixels).max() <= 1
 
 

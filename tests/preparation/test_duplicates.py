@@ -35,12 +35,17 @@ def differing(one, other):
     return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count()
 
 
+def luma(levels):
+    """Rec. 601 in integers, as JPEG and Pillow have it; uint8 [h, w]."""
+    if levels.shape[-1] == 1:
+        return levels[..., 0]
+    return (levels.astype(int) @ [19595, 38470, 7471] + 2**15 >> 16).astype(np.uint8)
+
+
 def hash_by_matrices(levels):
-    """The hash with Rec. 601 luma in integers, and the cosine transform as two matrix products."""
-    grey = levels[..., 0]
-    if levels.shape[-1] == 3:
-        grey = (levels.astype(int) @ [19595, 38470, 7471] + 2**15 >> 16).astype(np.uint8)
-    small = np.asarray(Image.fromarray(grey).resize((32, 32), Image.Resampling.BILINEAR), float)
+    """The hash with the cosine transform as two matrix products."""
+    grey = Image.fromarray(luma(levels))
+    small = np.asarray(grey.resize((32, 32), Image.Resampling.BILINEAR), float)
     k, n = np.mgrid[:32, :32]
     cosines = np.cos(np.pi * (n + 0.5) * k / 32) * np.sqrt(np.where(k == 0, 1, 2) / 32)
     low = (cosines @ small @ cosines.T)[:16, :16].ravel()
@@ -99,27 +104,42 @@ def test_a_picture_of_one_colour_is_zeros(shape, value):
 
 
 def hashes(rng, count):
-    """Some alike, around the limit; some of zeros."""
-    base = rng.integers(0, 2, (3, 256), np.uint8)[rng.integers(0, 3, count)]
-    for row in base:
-        row[rng.choice(256, rng.integers(0, LIMIT), replace=False)] ^= 1
-    base[rng.random(count) < 0.2] = 0
-    return np.packbits(base, axis=1)
+    """Of three pictures, each up to 20 bits away from it, and some of zeros."""
+    bits = np.random.default_rng(0).integers(0, 2, (3, 256), np.uint8)[rng.integers(0, 3, count)]
+    for row in bits:
+        row[rng.choice(256, rng.integers(0, 21), replace=False)] ^= 1
+    bits[rng.random(count) < 0.2] = 0
+    return np.packbits(bits, axis=1)
 
 
 @pytest.mark.parametrize('block', [1, 2, 5, 4096])
-@pytest.mark.parametrize(('one', 'other'), [(1, 1), (5, 10), (7, 11), (23, 4)])
+@pytest.mark.parametrize(('one', 'other'), [(1, 10), (5, 10), (7, 11), (23, 4)])
 def test_near_pairs_are_those_of_brute_force(monkeypatch, block, one, other):
     monkeypatch.setattr(duplicates, '_BLOCK', block)
-    rng = np.random.default_rng([block, one, other])
-    a, b = hashes(rng, one), hashes(rng, other)
+    a, b = (hashes(np.random.default_rng([i, one, other]), (one, other)[i]) for i in range(2))
     found = [pair for part in near_pairs(a, b) for pair in zip(*map(np.ndarray.tolist, part))]
     bits = {
         (i, j): differing(a[i].tobytes(), b[j].tobytes())
         for i, j in itertools.product(range(one), range(other))
         if a[i].any() and b[j].any()
     }
-    assert sorted(found) == sorted((*ij, n) for ij, n in bits.items() if n <= 24)
+    near = sorted((*ij, n) for ij, n in bits.items() if n <= 24)
+    assert sorted(found) == near and 0 < len(near) < len(bits)
+
+
+@pytest.mark.parametrize('bits', [24, 25])
+def test_it_does_not_matter_which_bits_differ(bits):
+    """Those that are compared first, the others, every run of bits, and any bits."""
+    first, rng = duplicates._SAMPLE, np.random.default_rng(0)
+    chosen = [first[:bits], first[-bits:], np.setdiff1d(range(256), first)[:bits]]
+    chosen += [(np.arange(bits) + start) % 256 for start in range(256)]
+    chosen += [rng.choice(256, bits, replace=False) for _ in range(256)]
+    base = rng.integers(0, 2, 256, np.uint8)
+    other = np.tile(base, (len(chosen), 1))
+    for row, places in zip(other, chosen):
+        row[places] ^= 1
+    (found,) = near_pairs(np.packbits(base)[None], np.packbits(other, axis=1))
+    assert found[1].tolist() == (list(range(len(chosen))) if bits == 24 else [])
 
 
 @pytest.mark.parametrize('limit', [0, 1, 24, 254])

@@ -254,20 +254,24 @@ def test_splits_are_made_stratified_by_patient(tmp_path, caplog):
     assert [of[name] for name in manifest.patient_id] == manifest.split.tolist()
 
 
-def test_splits_of_an_earlier_set_are_kept(tmp_path):
-    rows = [(f'{i}.png', f'c{i}', f'p{i}', 'ab'[i % 2]) for i in range(60)]
-    settings = settings_of(tmp_path, made_table(tmp_path, rows[:40], HEADER[:4]))
+@pytest.mark.parametrize('known', ['patients', 'images'])
+@pytest.mark.parametrize('hashed', [False, True])
+def test_splits_of_an_earlier_set_are_kept(tmp_path, known, hashed):
+    has_ids = known == 'patients'
+    rows = [(f'{i}.png', f'c{i}' * has_ids, f'p{i}' * has_ids, 'ab'[i % 2]) for i in range(60)]
+    salt = {'hash_ids': hashed, 'salt_file': str(tmp_path / 'salt') * hashed}
+    settings = settings_of(tmp_path, made_table(tmp_path, rows[:40], HEADER[:4]), **salt)
     make(settings, run)
     before = records.open_records(settings.out)
     shuffled = [rows[i] for i in np.random.default_rng(0).permutation(60)]
     more = tmp_path / 'more'
     later = Settings(out=str(tmp_path / 'later'), manifest=made_table(more, shuffled, HEADER[:4]),
-                     splits_from=settings.out)  # fmt: skip
+                     splits_from=settings.out, **salt)  # fmt: skip
     make(later, run)
     after = records.open_records(later.out)
-    known = dict(zip(before.patient_id, before.split))
-    found = dict(zip(after.patient_id, after.split))
-    assert {name: found[name] for name in known} == known
+    earlier = dict(zip(before.image_path, before.split))
+    found = dict(zip(after.image_path, after.split))
+    assert {name: found[name] for name in earlier} == earlier
     assert set(found.values()) == {'train', 'val', 'test'}
 
 

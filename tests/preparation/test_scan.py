@@ -7,7 +7,7 @@ from big_ssl.data.image_files import JPEG, PNG, PNG16
 from big_ssl.preparation.pictures import Reading
 from big_ssl.preparation.scan import digest, read_source, scan
 from tests.helpers import smooth
-from tests.preparation.test_duplicates import hash_by_matrices, picture
+from tests.preparation.test_duplicates import hash_by_matrices, luma, picture
 from tests.preparation.test_metadata import encode, exif, opened
 
 COLOUR = picture(0, 40, 60)
@@ -52,9 +52,9 @@ def test_the_facts_of_each_image(tmp_path):
         columns = ['height', 'width', 'format', 'orientation', 'grey']
         assert tuple(row[columns]) == facts, name
         seen = upright(name, data)
-        assert row['mean'] == pytest.approx(seen.mean(), abs=1e-6)
-        assert row['deviation'] == pytest.approx(seen.std(), abs=1e-6)
         seen = seen if seen.ndim == 3 else seen[..., None]
+        assert row['mean'] == pytest.approx(luma(seen).mean(), abs=1e-6)
+        assert row['deviation'] == pytest.approx(luma(seen).std(), abs=1e-6)
         assert row['perceptual_hash'] == (bytes(32) if seen.max() == 0 else hash_by_matrices(seen))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from big_ssl import study
+from big_ssl import processes, study
 from big_ssl.errors import InputError
 from big_ssl.studies import execute
 
@@ -191,7 +191,7 @@ def test_runs_that_crash(as_a_fresh_process, tmp_path, monkeypatch, capsys):
 def test_two_studies_in_one_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, '_PATIENCE', 0.3)
     with (
-        execute._lock(epath.Path(tmp_path)),
+        processes.alone(tmp_path / execute.LOCK, 'held by the test'),
         pytest.raises(InputError, match='another study is at work here'),
     ):
         execute.execute([], epath.Path(tmp_path))
