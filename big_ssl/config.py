@@ -48,7 +48,7 @@ def _add_data(config: ConfigDict) -> None:
         'host'  # host: tf.data reads files | device: all images on the device
     )
     config.dataset.device_size = 0  # placement=device: stored side in pixels; 0 = twice image_size
-    config.dataset.channels = 3  # 1 keeps grey images grey until they are on the device
+    config.dataset.channels = 0  # 1 | 3 on the host; 0: grey stays grey until it is on the device
     config.dataset.window = ''  # of 16-bit images: LOW,HIGH (become black, white) | full | minmax
     config.dataset.columns = ConfigDict()  # the manifest's own names for its columns
     for column in ('image_path', 'case_id', 'patient_id', 'label', 'split'):
@@ -220,7 +220,7 @@ def _check_choices(config: ConfigDict) -> None:
     choices: dict[str, tuple[Any, ...]] = {
         'task': TASKS,
         'dataset.placement': ('host', 'device'),
-        'dataset.channels': (1, 3),
+        'dataset.channels': (0, 1, 3),
         'labels.kind': ('single', 'multi'),
         'labels.uncertain': ('ignore', 'zeros', 'ones', 'own_class'),
         'labels.val': ('alike', 'full'),

@@ -254,7 +254,7 @@ def test_percent_needs_a_total():
         ('task', 'contrast', 'did you mean contrastive?'),
         ('dataset__name', 'manifset', 'did you mean manifest?'),
         ('dataset__placement', 'gpu', 'host, device'),
-        ('dataset__channels', 4, '1, 3'),
+        ('dataset__channels', 4, '0, 1, 3'),
         ('labels__kind', 'multiple', 'did you mean multi?'),
         ('pairing', 'cases', 'did you mean case?'),
         ('model__depth', 51, '18, 34, 50, 101, 152, 200'),

@@ -8,7 +8,7 @@ import contextlib
 import struct
 import warnings
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -18,6 +18,7 @@ from big_ssl.errors import InputError
 
 JPEG, PNG, PNG16 = range(3)
 EIGHT_BIT = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
+GREY = ('1', 'L', 'LA')
 SIXTEEN_BIT = ('I;16', 'I;16B', 'I;16L', 'I;16N')
 _ORIENTATION = 0x0112  # the EXIF tag
 
@@ -115,11 +116,28 @@ def is_16_bit(image: Image.Image) -> bool:
     return image.mode in SIXTEEN_BIT
 
 
-def header(image: Image.Image) -> tuple[int, int, int, int]:
-    """Format (`JPEG`, `PNG` or `PNG16`), upright height and width, EXIF's orientation."""
+class Header(NamedTuple):
+    """What stands before the pixels.
+
+    Attributes:
+      format: `JPEG`, `PNG` or `PNG16`.
+      height, width: upright.
+      orientation: EXIF's number.
+      grey: one channel, transparency aside.
+    """
+
+    format: int
+    height: int
+    width: int
+    orientation: int
+    grey: bool
+
+
+def header(image: Image.Image) -> Header:
     png = PNG16 if is_16_bit(image) else PNG
     kind = png if image.format == 'PNG' else JPEG
-    return kind, *upright_size(image), orientation(image)
+    grey = is_16_bit(image) or image.mode in GREY
+    return Header(kind, *upright_size(image), orientation(image), grey)
 
 
 def sixteen_bit(image: Image.Image) -> UInt16[np.ndarray, 'h w']:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
 from big_ssl.augment.crops import centre_box
@@ -58,28 +58,40 @@ def read_headers(
 ) -> ImageTable:
     """Opens every file among `rows` once, headers only; what lies in records has been looked at.
 
+    Args:
+      channels: 1 or 3, of the decoded images; 0: 1 if all of `rows` are grey.
+
     Raises:
       InputError: a file is missing or is not an image that can be used, naming file and row.
     """
     if (store := manifest.store) is not None:
-        facts = store.sizes, store.formats, store.orientations
+        facts, grey = (store.sizes, store.formats, store.orientations), store.grey[rows]
         table = ImageTable(manifest, *facts, channels, window)
-        _check_window(table, rows)
-        return table
+    else:
+        table, grey = _read_files(manifest, rows, window)
+    _check_window(table, rows)
+    return dataclasses.replace(table, channels=channels or (1 if grey.all() else 3))
+
+
+def _read_files(
+    manifest: Manifest, rows: Int[np.ndarray, ' k'], window: windows.Window | None
+) -> tuple[ImageTable, Bool[np.ndarray, ' k']]:
+    """The headers of the files among `rows`, and which of them are grey."""
     count = len(manifest)
     sizes, ones = np.zeros((count, 2), np.int64), np.ones(count, np.uint8)
-    table = ImageTable(manifest, sizes, np.zeros(count, np.uint8), ones, channels, window)
+    table = ImageTable(manifest, sizes, np.zeros(count, np.uint8), ones, 3, window)
 
-    def header(row: int) -> tuple[int, int, int, int]:
+    def header(row: int) -> image_files.Header:
         with _opened(table, row) as image:
             return image_files.header(image)
 
+    grey = np.zeros(len(rows), bool)
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for row, (kind, height, width, turn) in zip(rows, pool.map(header, rows)):
-            table.sizes[row] = height, width
-            table.formats[row], table.orientations[row] = kind, turn
-    _check_window(table, rows)
-    return table
+        for i, found in enumerate(pool.map(header, rows)):
+            table.sizes[rows[i]] = found.height, found.width
+            table.formats[rows[i]], table.orientations[rows[i]] = found.format, found.orientation
+            grey[i] = found.grey
+    return table, grey
 
 
 def _check_window(table: ImageTable, rows: Int[np.ndarray, ' k']) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 from etils import epath
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from big_ssl.data import splits
 from big_ssl.data.tables import read_table
@@ -31,6 +31,7 @@ class Store(Protocol):
 
     Attributes:
       sizes, formats, orientations: as in `images.ImageTable`.
+      grey: one channel.
     """
 
     @property
@@ -41,6 +42,9 @@ class Store(Protocol):
 
     @property
     def orientations(self) -> UInt8[np.ndarray, ' n']: ...
+
+    @property
+    def grey(self) -> Bool[np.ndarray, ' n']: ...
 
     def read(self, rows: Int[np.ndarray, ' k']) -> list[bytes]:
         """The encoded image of each of these rows; raises InputError where one is damaged."""

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from big_ssl.data import manifest as manifest_lib
 from big_ssl.data.manifest import Manifest
@@ -32,7 +32,7 @@ INDEX, ABOUT, FORMAT = 'index.parquet', 'prepared.json', 1
 LISTED_IN, HASH = 'listed_in', 'perceptual_hash'  # columns
 FURTHER = 'table/'  # begins the names of the table's further columns
 PLACE = ('shard', 'record', 'offset', 'bytes')
-FACTS = (*PLACE, 'height', 'width', 'format', 'orientation')
+FACTS = (*PLACE, 'height', 'width', 'format', 'orientation', 'grey')
 OWN_COLUMNS = {name: name for name in manifest_lib.COLUMNS}
 
 
@@ -44,6 +44,7 @@ class Records:
       sizes: [n, 2] height and width of the upright image.
       formats: [n] of `data.images`.
       orientations: [n] EXIF's number.
+      grey: [n] one channel.
       places: [n, 4] number of the shard, number of the record in it, offset and length in bytes.
       shards: paths.
     """
@@ -51,6 +52,7 @@ class Records:
     sizes: Int[np.ndarray, 'n 2']
     formats: UInt8[np.ndarray, ' n']
     orientations: UInt8[np.ndarray, ' n']
+    grey: Bool[np.ndarray, ' n']
     places: Int[np.ndarray, 'n 4']
     shards: Sequence[str]
 
@@ -182,6 +184,7 @@ def manifest_of(
         sizes=np.stack([facts['height'], facts['width']], axis=1).astype(np.int64),
         formats=facts['format'].astype(np.uint8),
         orientations=facts['orientation'].astype(np.uint8),
+        grey=facts['grey'].astype(bool),
         places=np.stack([facts[name] for name in PLACE], axis=1).astype(np.int64),
         shards=shards,
     )

@@ -169,16 +169,13 @@ def _facts(data: bytes, image: str, where: str, scalars: Mapping[str, Any]) -> d
     encoded = features[image].bytes_list.value[0]
     try:
         with image_files.open_image(io.BytesIO(encoded)) as opened:
-            kind, height, width, turn = image_files.header(opened)
+            header = image_files.header(opened)
     except ValueError as error:
         raise InputError(f'{where}: {image}: {error}') from None
     return {
         'offset': data.index(encoded),
         'bytes': len(encoded),
-        'height': height,
-        'width': width,
-        'format': kind,
-        'orientation': turn,
+        **header._asdict(),
     } | {records.FURTHER + key: _text(features[key], scalars[key]) for key in scalars}
 
 

@@ -105,11 +105,10 @@ def picture(data: bytes, frame: int, reading: Reading) -> Picture:
         large = 0 < reading.shorter_side < min(image.size)
         lossy = image.format in ('JPEG', 'MPO')
         if image.format != 'TIFF' and not large and not (deep and reading.window):
-            kind, height, width, turn = image_files.header(image)
+            kind, height, width, turn, grey = image_files.header(image)
             strip = metadata.strip_jpeg if lossy else metadata.strip_png
-            grey = deep or image.mode in ('1', 'L', 'LA')
             return Picture(strip(data, turn), kind, height, width, turn, grey)
-        mode = 'L' if image.mode in ('1', 'L', 'LA') else 'RGB'
+        mode = 'L' if image.mode in image_files.GREY else 'RGB'
         whole = image_files.upright(image, mode)
         if deep:
             whole = _sixteen_bit(whole, image, reading.window)

@@ -26,6 +26,17 @@ def table(folder, *names):
     return manifest_of(folder, rows)
 
 
+@pytest.mark.parametrize(('shapes', 'channels'), [(((5, 6), (7, 8)), 1), (((5, 6), (7, 8, 3)), 3)])
+def test_grey_stays_grey_where_all_images_are(tmp_path, shapes, channels):
+    for i, shape in enumerate(shapes):
+        save(tmp_path / f'{i}.png', np.full(shape, 40 + i, np.uint8))
+    save(tmp_path / 'other.jpg', smooth(9, 9))
+    rows = [(name, '', '', '', 'train') for name in ('0.png', 'other.jpg', '1.png')]
+    found = read_headers(manifest_of(tmp_path, rows), np.array([0, 2]), 0)
+    assert found.channels == channels
+    assert decode(found, 2).shape == (7, 8, channels) and decode(found, 2)[0, 0, 0] == 41
+
+
 def unread(manifest, channels=3, window=None):
     """The table before any header is read, which decoding does not need."""
     n = len(manifest)
