@@ -15,6 +15,7 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -30,6 +31,7 @@ from big_ssl.preparation import scan, shards
 from big_ssl.preparation.pictures import Reading
 
 log = logging.getLogger(__name__)
+_EVERY = 60  # seconds between lines of progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,16 +111,24 @@ def written(target: str) -> Iterator[Path]:
 def run_here(tasks: Sequence[Task], what: str, *, workers: int) -> None:
     """Does what is not done yet on so many processes (1: this one), with progress in images.
 
+    A bar on a terminal, elsewhere a line a minute.
+
     Raises:
       InputError: the first that a piece of work raised.
       Preempted: a process was killed.
     """
     left = [task for task in tasks if not task.is_done()]
-    total, before = sum(task.images for task in tasks), sum(task.images for task in left)
-    bar = tqdm(total=total, initial=total - before, desc=what, unit=' images', disable=None)
-    with bar:
+    total = sum(task.images for task in tasks)
+    done = total - sum(task.images for task in left)
+    log.info('%s: %d of %d to do, %d processes', what, total - done, total, workers)
+    said = time.monotonic()
+    with tqdm(total=total, initial=done, desc=what, unit=' images', disable=None) as bar:
         for images in _done(left, workers):
             bar.update(images)
+            done += images
+            if bar.disable and time.monotonic() > said + _EVERY:
+                said = time.monotonic()
+                log.info('%s: %d of %d (%.0f%%)', what, done, total, 100 * done / total)
 
 
 def _done(tasks: Sequence[Task], workers: int) -> Iterator[int]:
