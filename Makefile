@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-long lint clean
 
 demo: $(VENV)/.installed  ## pre-train, fine-tune and evaluate on embedded synthetic data
 	$(BIN)/python -m big_ssl.demo --workdir=runs/demo
 
 test: $(VENV)/.installed  ## all tests, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-long: $(VENV)/.installed  ## those that take minutes more
+	$(BIN)/python -m pytest -n 2 -m long
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -101,6 +101,8 @@ def set_up_logging() -> None:
     os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # only decodes here; it announces itself
     flags.FLAGS.mark_as_parsed()  # else absl says so before its first line
     absl_logging.set_verbosity(absl_logging.ERROR)
+    # orbax leaves tasks behind where a checkpoint is damaged; asyncio would tell at the very end
+    logging.getLogger('asyncio').setLevel(logging.CRITICAL)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
     logger = logging.getLogger('big_ssl')

@@ -59,6 +59,7 @@ def test_batches_are_those_of_the_manifest(real):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.long
 def test_training_gives_the_same_weights(real, tmp_path, compile_cache):
     name, manifest, out = real
     from_table = runs.flags('derm_micle', tmp_path / 'table', str(manifest), *SETS[name])
