@@ -1,21 +1,27 @@
 """A table of the size of CheXpert, within a gigabyte."""
 
+import pathlib
 import subprocess
 import sys
+
+import pytest
 
 from tests import runs
 
 ROWS = 225_000
 CHECK = """
-import resource, sys
+import sys
 from big_ssl.data.manifest import COLUMNS, read_manifest
 manifest = read_manifest(sys.argv[1], columns={name: name for name in COLUMNS})
-kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with open('/proc/self/status') as status:
+    kilobytes = next(line.split()[1] for line in status if line.startswith('VmHWM'))
 print(len(manifest), len(set(manifest.patient_id)), kilobytes)
 """
 
 
+@pytest.mark.skipif(not pathlib.Path('/proc/self/status').exists(), reason='needs /proc')
 def test_225_000_rows_are_checked_within_a_gigabyte(tmp_path):
+    """By VmHWM, for getrusage's peak is at least that of the process which started this one."""
     labels = ('No Finding', 'Edema', 'Edema?|Cardiomegaly', '', 'Atelectasis')
     with (tmp_path / 'table.csv').open('w') as file:
         file.write('image_path,case_id,patient_id,label,split,sex,age,view,projection\n')
