@@ -188,7 +188,7 @@ def _sources() -> str:
 
 
 def _columns(text: str) -> dict[str, str]:
-    columns = {name: name for name in manifest_lib.COLUMNS}
+    columns = dict(manifest_lib.OWN_NAMES)
     for pair in filter(None, text.split(',')):
         ours, _, theirs = (part.strip() for part in pair.partition('='))
         if ours not in columns or not theirs:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from big_ssl.data.manifest import Manifest
+from big_ssl.data.splits import unit_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,14 +30,14 @@ class Units:
 
 def case_names(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> np.ndarray:
     """A name for the case of each row; an image without a case id is a case of its own."""
-    own = 'image ' + manifest.image_path[rows]
-    return np.where(manifest.case_id[rows] != '', 'case ' + manifest.case_id[rows], own)
+    image, case = manifest.image_path[rows], manifest.case_id[rows]
+    return unit_names(image, case, np.full(len(rows), '', object))
 
 
 def patient_names(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> np.ndarray:
     """A name for the patient of each row; where none is known, the case's."""
-    cases = case_names(manifest, rows)
-    return np.where(manifest.patient_id[rows] != '', 'patient ' + manifest.patient_id[rows], cases)
+    columns = (manifest.image_path, manifest.case_id, manifest.patient_id)
+    return unit_names(*(column[rows] for column in columns))
 
 
 def codes(names: np.ndarray) -> Int[np.ndarray, ' n']:

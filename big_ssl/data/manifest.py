@@ -6,6 +6,7 @@ row 1) and the column.
 """
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from big_ssl.errors import InputError
 SEPARATOR, UNCERTAIN = '|', '?'  # of several labels; after one that is uncertain
 ALL = 'all'
 COLUMNS = ('image_path', 'case_id', 'patient_id', 'label', 'split')
+OWN_NAMES = {name: name for name in COLUMNS}
 
 
 class Store(Protocol):
@@ -86,9 +88,7 @@ class Manifest:
 
     def where(self, row: int) -> str:
         """Names a row in a message."""
-        if self.listed_in is None:
-            return f'{self.path} row {self.lines[row]}'
-        return f'{self.path}: {self.listed_in[row]}'
+        return _where(self.path, self.lines, self.listed_in, row)
 
     def rows(self, splits: tuple[str, ...]) -> np.ndarray:
         """Indices of the images of these splits; `('all',)` is every image, whatever its split.
@@ -174,25 +174,17 @@ def checked(
       InputError: naming file, row and column.
     """
     lines = table.index.to_numpy()
-
-    def where(row: int) -> str:
-        return f'{path} row {lines[row]}' if listed_in is None else f'{path}: {listed_in[row]}'
-
+    where = functools.partial(_where, path, lines, listed_in)
     text = {ours: _column(table, ours, columns[ours], path) for ours in COLUMNS}
-    units = _split_unit(text)
+    units = splits.unit_names(text['image_path'], text['case_id'], text['patient_id'])
     text['image_path'] = _resolve(text['image_path'], root, columns['image_path'], where)
     _check_unique(text['image_path'], columns['image_path'], where)
     _check_nested(text['case_id'], text['patient_id'], where)
-    announcements = []
-    if columns['split'] not in table and split_seed is not None:
-        text['split'] = splits.seeded_split(units, split_seed)
-        counts = (f'{name} {(text["split"] == name).sum()}' for name in ('train', 'val', 'test'))
-        announcements.append(
-            f'{path} has no column {columns["split"]!r}: split by patient (by case or image where '
-            f'none is known) with seed {split_seed}: {", ".join(counts)} images'
-        )
+    announcements: tuple[str, ...] = ()
+    if split_seed is not None and columns['split'] not in table:
+        text['split'], announcements = _made_split(units, split_seed, path, columns['split'])
     elif split_seed is not None and (unsplit := int((text['split'] == '').sum())) > 0:
-        announcements.append(f'{path}: {unsplit} rows have no split and are not used')
+        announcements = (f'{path}: {unsplit} rows have no split and are not used',)
     if (text['split'] == ALL).any() and (text['split'] != ALL).any():
         first = int(np.flatnonzero(text['split'] == ALL)[0])
         raise InputError(f'{where(first)}: a split may not be called {ALL!r}: that means all rows')
@@ -208,16 +200,26 @@ def checked(
         split=text['split'],
         further=further.reset_index(drop=True),
         lines=lines,
-        announcements=tuple(announcements),
+        announcements=announcements,
         listed_in=listed_in,
         folder=folder,
     )
 
 
-def _split_unit(text: Mapping[str, np.ndarray]) -> np.ndarray:
-    unit = 'image ' + text['image_path']
-    unit = np.where(text['case_id'] != '', 'case ' + text['case_id'], unit)
-    return np.where(text['patient_id'] != '', 'patient ' + text['patient_id'], unit)
+def _where(path: str, lines: np.ndarray, listed_in: np.ndarray | None, row: int) -> str:
+    return f'{path} row {lines[row]}' if listed_in is None else f'{path}: {listed_in[row]}'
+
+
+def _made_split(
+    units: np.ndarray, seed: int, path: str, column: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    split = splits.seeded_split(units, seed)
+    counts = ', '.join(f'{name} {(split == name).sum()}' for name in splits.NAMES)
+    line = (
+        f'{path} has no column {column!r}: split by patient (by case or image where none is known) '
+        f'with seed {seed}: {counts} images'
+    )
+    return split, (line,)
 
 
 def _column(table: pd.DataFrame, ours: str, theirs: str, path: str) -> np.ndarray:

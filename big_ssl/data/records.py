@@ -33,7 +33,6 @@ LISTED_IN, HASH = 'listed_in', 'perceptual_hash'  # columns
 FURTHER = 'table/'  # begins the names of the table's further columns
 PLACE = ('shard', 'record', 'offset', 'bytes')
 FACTS = (*PLACE, 'height', 'width', 'format', 'orientation', 'grey')
-OWN_COLUMNS = {name: name for name in manifest_lib.COLUMNS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Records:
 
     Attributes:
       sizes: [n, 2] height and width of the upright image.
-      formats: [n] of `data.images`.
+      formats: [n] of `data.image_files`.
       orientations: [n] EXIF's number.
       grey: [n] one channel.
       places: [n, 4] number of the shard, number of the record in it, offset and length in bytes.
@@ -110,7 +109,7 @@ def is_record_set(folder: str) -> bool:
 
 
 def open_records(
-    folder: str, columns: Mapping[str, str] = OWN_COLUMNS, split_seed: int | None = 0
+    folder: str, columns: Mapping[str, str] = manifest_lib.OWN_NAMES, split_seed: int | None = 0
 ) -> Manifest:
     """Opens a record set; no shard is read.
 

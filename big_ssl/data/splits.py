@@ -14,6 +14,16 @@ SHARES = (0.7, 0.1, 0.2)
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
+def unit_names(
+    image: Shaped[np.ndarray, ' n'],
+    case: Shaped[np.ndarray, ' n'],
+    patient: Shaped[np.ndarray, ' n'],
+) -> Shaped[np.ndarray, ' n']:
+    """A name for what goes together: the patient, else the case, else the image; '' is unknown."""
+    unit = np.where(case != '', 'case ' + case, 'image ' + image)
+    return np.where(patient != '', 'patient ' + patient, unit)
+
+
 def seeded_split(
     units: Shaped[np.ndarray, ' n'], seed: int, shares: Sequence[float] = SHARES
 ) -> Shaped[np.ndarray, ' n']:

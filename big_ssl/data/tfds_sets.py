@@ -19,6 +19,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from tqdm import tqdm
 
 from big_ssl.data import image_files, records
+from big_ssl.data import manifest as manifest_lib
 from big_ssl.data.manifest import Manifest
 from big_ssl.errors import InputError
 from big_ssl.files import cache_folder
@@ -57,7 +58,7 @@ def open_tfds(
     index = pq.read_table(cache)
     for ours in ('case_id', 'patient_id', 'label'):
         index = _as_column(index, ours, columns[ours], name)
-    own = records.OWN_COLUMNS
+    own = manifest_lib.OWN_NAMES
     return records.manifest_of(index, f'tfds:{name}', shards, own, split_seed)
 
 

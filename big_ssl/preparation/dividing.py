@@ -45,11 +45,11 @@ class InTwoSplits(InputError):
 
 def units(images: pd.DataFrame) -> np.ndarray:
     """A name for what may not be divided: the patient, else the case, else the file."""
-    file = 'image ' + images['image']
+    file = images['image_path']
     if 'frames' in images:
         file = file.where(images['frames'] == 1, file.map(_without_frame))
-    own = np.where(images['case_id'] != '', 'case ' + images['case_id'], file)
-    return np.where(images['patient_id'] != '', 'patient ' + images['patient_id'], own)
+    columns = (file, images['case_id'], images['patient_id'])
+    return splits.unit_names(*(column.to_numpy(object) for column in columns))
 
 
 def _without_frame(name: str) -> str:
@@ -58,13 +58,16 @@ def _without_frame(name: str) -> str:
 
 def made(
     images: pd.DataFrame, settings: Settings, known: Mapping[str, str]
-) -> tuple[np.ndarray, tuple[str, ...]]:
+) -> tuple[np.ndarray, tuple[str, ...], Duplicates]:
     """A split for each image, by patient and stratified by label; copies of a picture together.
 
     Args:
-      images: `image`, `case_id`, `patient_id`, `label`, `perceptual_hash`, `sha256`, in the order
-        of the table; `frames` of the file, where an image can be one of several.
+      images: `image_path`, `case_id`, `patient_id`, `label`, `perceptual_hash`, `sha256`, in the
+        order of the table; `frames` of the file, where an image can be one of several.
       known: units whose split is known already; they are not moved.
+
+    Returns:
+      The splits, what a person should be told, and what is still in more than one split.
     """
     names = units(images)
     frames = {name: split for name, split in known.items() if name.startswith('image ')}
@@ -88,7 +91,7 @@ def made(
     ]
     if moved:
         lines.append(f'{moved} images went to the split of a picture that is a copy of theirs')
-    return split, tuple(lines)
+    return split, tuple(lines), found
 
 
 def _of(names: np.ndarray, of_unit: Mapping[str, str]) -> np.ndarray:
@@ -126,14 +129,19 @@ def _together(
     of_unit.update({name: of_unit[find(name)] for name in of_unit if name not in known})
 
 
-def apart(images: pd.DataFrame, settings: Settings) -> Divided:
+def apart(images: pd.DataFrame, settings: Settings, compared: Duplicates | None = None) -> Divided:
     """Finds pictures that are in more than one split, and does with them what the settings say.
+
+    Args:
+      images: with their splits; further columns as for `made`.
+      settings: what is to be done.
+      compared: what `made` found, if these splits are from there.
 
     Raises:
       InTwoSplits: there are some, and nothing is said.
     """
     images = images.reset_index(drop=True)
-    found = duplicates.across_splits(images, progress=True)
+    found = compared or duplicates.across_splits(images, progress=True)
     nothing = images.iloc[:0].assign(problem='')
     if found.pairs.empty or settings.duplicates == KEEP:
         lines = (

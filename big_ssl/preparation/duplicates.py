@@ -24,12 +24,19 @@ _BLOCK = 2048  # images compared at once
 _SAMPLE = np.random.default_rng(0).permutation(256)[:96]  # of the bits, compared first
 
 
-def perceptual_hash(levels: UInt8[np.ndarray, 'h w c']) -> bytes:
+def grey(levels: UInt8[np.ndarray, 'h w c']) -> Image.Image:
+    """Of one channel (ITU-R BT.601 luma of three)."""
+    return Image.fromarray(levels if levels.shape[-1] == 3 else levels[..., 0]).convert('L')
+
+
+def perceptual_hash(image: Image.Image) -> bytes:
     """256 bits that change little when the picture is stored in another way.
 
-    A picture of one colour has no frequencies to compare, and gives zeros.
+    A picture of one level has no frequencies to compare, and gives zeros.
+
+    Args:
+      image: `grey`.
     """
-    image = Image.fromarray(levels if levels.shape[-1] == 3 else levels[..., 0]).convert('L')
     small = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.float64)
     spectrum = scipy.fft.dctn(small, norm='ortho')[:_FREQUENCIES, :_FREQUENCIES].reshape(-1)
     if abs(spectrum[1:]).max() < 1e-6:

@@ -40,7 +40,7 @@ def read(settings: Settings) -> tuple[Manifest, tuple[str, ...]]:
         manifest = checked(
             table,
             settings.raw,
-            columns={name: name for name in manifest_lib.COLUMNS},
+            columns=manifest_lib.OWN_NAMES,
             root=settings.raw,
             folder=settings.raw,
             split_seed=None,

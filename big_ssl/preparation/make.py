@@ -21,12 +21,13 @@ from etils import epath
 
 from big_ssl import __version__, processes
 from big_ssl.data import manifest as manifest_lib
-from big_ssl.data import records
+from big_ssl.data import records, tfds_layout
 from big_ssl.data.cases import case_names
 from big_ssl.data.manifest import Manifest
 from big_ssl.errors import InputError
-from big_ssl.preparation import dividing, listing, page, shards, tfds_metadata
+from big_ssl.preparation import dividing, listing, page, shards
 from big_ssl.preparation.dividing import Divided
+from big_ssl.preparation.duplicates import Duplicates
 from big_ssl.preparation.folders import DUPLICATES, REJECTED, Folders, place
 from big_ssl.preparation.settings import FAIL, Settings
 from big_ssl.preparation.work import Scan, Task, Write
@@ -66,10 +67,11 @@ def make(settings: Settings, run: Run) -> None:
         images = _table(manifest, listing.stored_names(manifest, hashed))
         scanned = _scan(images, folders, settings, run)
         images, rejected = _usable(images, scanned, folders, settings)
+        compared = None
         if not has_splits:
-            split, lines = dividing.made(images, settings, known)
+            split, lines, compared = dividing.made(images, settings, known)
             images, announcements = images.assign(split=split), announcements + lines
-        divided = _apart(images, folders, settings)
+        divided = _apart(images, compared, folders, settings)
         announcements += divided.announcements
         rejected = pd.concat([rejected, divided.dropped[_REJECTED_COLUMNS]]).sort_index()
         index, names = _write(divided.images, folders, settings, run)
@@ -86,12 +88,13 @@ def make(settings: Settings, run: Run) -> None:
 
 def _check_names(manifest: Manifest) -> None:
     """Names of splits become names of files and of TFDS's splits."""
+    taken = (tfds_layout.UNSPLIT, manifest_lib.ALL)
     for name in sorted(set(manifest.split.tolist()) - {''}):
-        if name in (shards.UNSPLIT, manifest_lib.ALL) or not re.fullmatch(r'[A-Za-z0-9_]+', name):
+        if name in taken or not re.fullmatch(r'[A-Za-z0-9_]+', name):
             row = int(np.flatnonzero(manifest.split == name)[0])
             raise InputError(
                 f'{manifest.where(row)}: split {name!r} cannot be the name of a file; use letters '
-                f'A to Z, digits and _ (and not {shards.UNSPLIT!r} or {manifest_lib.ALL!r})'
+                f'A to Z, digits and _ (and not {taken[0]!r} or {taken[1]!r})'
             )
 
 
@@ -125,7 +128,6 @@ def _table(manifest: Manifest, stored: dict[str, np.ndarray]) -> pd.DataFrame:
             'source': manifest.image_path,
             'listed_in': short,
             'where': [manifest.where(row) for row in rows.tolist()],
-            'image': stored['image_path'],
             'case': case_names(manifest, rows),
         }
     )
@@ -161,9 +163,8 @@ def _usable(
     several = seen['frames'] > 1
     alone = several & (seen['case_id'] == '')  # frames of one file are a case
     seen['case_id'] = seen['case_id'].where(~alone, seen['image_path'])
-    for column in ('image_path', 'image'):
-        named = seen[column] + '#' + seen['frame'].astype(str)
-        seen[column] = seen[column].where(~several, named)
+    named = seen['image_path'] + '#' + seen['frame'].astype(str)
+    seen['image_path'] = seen['image_path'].where(~several, named)
     bad = seen['problem'] != ''
     rejected = seen.loc[bad, _REJECTED_COLUMNS]
     if not bad.any():
@@ -190,13 +191,15 @@ def _known(settings: Settings, has_splits: bool) -> dict[str, str]:
         raise InputError('--splits_from: the table has splits of its own; remove its column first')
     earlier = records.open_records(settings.splits_from)
     stored = pd.DataFrame({name: getattr(earlier, name) for name in manifest_lib.COLUMNS})
-    names = dividing.units(stored.assign(image=stored['image_path']))
+    names = dividing.units(stored)
     return {name: split for name, split in zip(names.tolist(), earlier.split.tolist()) if split}
 
 
-def _apart(images: pd.DataFrame, folders: Folders, settings: Settings) -> Divided:
+def _apart(
+    images: pd.DataFrame, compared: Duplicates | None, folders: Folders, settings: Settings
+) -> Divided:
     try:
-        return dividing.apart(images, settings)
+        return dividing.apart(images, settings, compared)
     except dividing.InTwoSplits as error:
         file = folders.beside(DUPLICATES)
         place(file, error.table.to_csv(index=False).encode())
@@ -249,7 +252,7 @@ def _describe(
     further = [name for name in index.columns if name.startswith(records.FURTHER)]
     stored = [*manifest_lib.COLUMNS, records.LISTED_IN, *further, *records.FACTS]
     file = io.BytesIO()
-    index[[*stored, 'perceptual_hash']].to_parquet(file, index=False)
+    index[[*stored, records.HASH]].to_parquet(file, index=False)
     place(folders.set / records.INDEX, file.getvalue())
     if len(rejected):
         place(folders.set / REJECTED, rejected.to_csv(index=False).encode())
@@ -258,7 +261,7 @@ def _describe(
         path = str(folders.set / name)
         if '://' not in path and ArrayRecordReader(path).num_records() != count:
             raise InputError(f'{path}: does not hold the {count} cases written; is the disk sound?')
-    tfds_metadata.write(folders.set, index)
+    tfds_layout.write_metadata(folders.set, index)
 
 
 def _read(path: str) -> pd.DataFrame:

@@ -53,7 +53,7 @@ class Picture:
 
     Attributes:
       data: encoded.
-      format: of `data.images`.
+      format: of `data.image_files`.
       height, width: upright, in pixels.
       orientation: EXIF's number.
       grey: one channel.
@@ -90,7 +90,7 @@ def frames(data: bytes, reading: Reading) -> int:
 
 @image_files.damage()
 def picture(data: bytes, frame: int, reading: Reading) -> Picture:
-    """The image that is stored for a frame of a source file; complete only if `thumbnail` works.
+    """The image that is stored for a frame of a source file; complete only if `levels` works.
 
     Raises:
       ValueError: it cannot be used; what is wrong, in a few words.

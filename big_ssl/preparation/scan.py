@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 from etils import epath
-from jaxtyping import UInt8
 from PIL import Image
 
 from big_ssl.preparation import duplicates, pictures
@@ -74,10 +73,9 @@ def read_source(path: str) -> bytes:
         raise ValueError(error.strerror or _one_line(error)) from None
 
 
-def _brightness(levels: UInt8[np.ndarray, 'h w c']) -> tuple[float, float]:
-    """Mean and standard deviation of the grey levels."""
-    image = Image.fromarray(levels if levels.shape[-1] == 3 else levels[..., 0]).convert('L')
-    counts, values = np.array(image.histogram(), np.float64), np.arange(256)
+def _brightness(grey: Image.Image) -> tuple[float, float]:
+    """Mean and standard deviation of the levels."""
+    counts, values = np.array(grey.histogram(), np.float64), np.arange(256)
     mean = counts @ values / counts.sum()
     return mean, (counts @ (values - mean) ** 2 / counts.sum()) ** 0.5
 
@@ -99,8 +97,8 @@ def _images(path: str, row: int, reading: Reading) -> Iterator[Scanned]:
         found = Scanned(row=row, frame=frame, frames=frames)
         try:
             stored = pictures.picture(data, frame, reading)
-            levels = pictures.levels(stored)
-            mean, deviation = _brightness(levels)
+            grey = duplicates.grey(pictures.levels(stored))
+            mean, deviation = _brightness(grey)
             yield dataclasses.replace(
                 found,
                 size=len(data),
@@ -112,7 +110,7 @@ def _images(path: str, row: int, reading: Reading) -> Iterator[Scanned]:
                 grey=stored.grey,
                 mean=mean,
                 deviation=deviation,
-                perceptual_hash=duplicates.perceptual_hash(levels),
+                perceptual_hash=duplicates.perceptual_hash(grey),
             )
         except ValueError as error:
             yield dataclasses.replace(found, problem=_one_line(error))

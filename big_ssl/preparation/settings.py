@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
-from big_ssl.data import manifest, splits
+from big_ssl.data import splits
+from big_ssl.data.manifest import OWN_NAMES
 from big_ssl.preparation.pictures import Reading
 
 FAIL, SKIP, KEEP, DROP = 'fail', 'skip', 'keep', 'drop'
@@ -37,9 +38,7 @@ class Settings:
     source: str = ''
     raw: str = ''
     image_root: str = ''
-    columns: Mapping[str, str] = dataclasses.field(
-        default_factory=lambda: {name: name for name in manifest.COLUMNS}
-    )
+    columns: Mapping[str, str] = dataclasses.field(default_factory=OWN_NAMES.copy)
     keep_columns: tuple[str, ...] | None = None
     reading: Reading = Reading()
     on_bad: str = FAIL

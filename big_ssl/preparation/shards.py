@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from big_ssl.data import tfds_layout
 from big_ssl.errors import InputError
 from big_ssl.preparation import pictures, scan
 from big_ssl.preparation.pictures import Reading
 
-DATASET, UNSPLIT = 'cases', 'unsplit'
 _OPTIONS = 'group_size:1,uncompressed'  # one record is read without its neighbours
 
 
@@ -50,7 +50,7 @@ def plan(images: pd.DataFrame, shard_bytes: int) -> list[Shard]:
         ordered = part.assign(record=case - starts[number], number=number)
         ordered = ordered.iloc[np.argsort(case, kind='stable')]
         for i, chosen in ordered.groupby('number', sort=True):
-            name = f'{DATASET}-{split or UNSPLIT}.array_record-{i:05d}-of-{len(starts):05d}'
+            name = tfds_layout.file_name(split, i, len(starts))
             shards.append(Shard(name, split, chosen.drop(columns='number')))
     return shards
 
@@ -75,11 +75,11 @@ def write(path: Path, images: pd.DataFrame, reading: Reading) -> pd.DataFrame:
     try:
         for _, case in images.groupby('record', sort=True):
             encoded = list(_encoded(case, reading))
-            example = _example(case, encoded)
-            writer.write(example)
+            record = _record(case, encoded)
+            writer.write(record)
             start = 0
             for image, data in zip(case.index, encoded):
-                start = example.index(data, start)
+                start = record.index(data, start)
                 places[image] = (int(case['record'].iloc[0]), start, len(data))
                 start += len(data)
     finally:
@@ -105,22 +105,9 @@ def _encoded(case: pd.DataFrame, reading: Reading) -> Iterator[bytes]:
             raise InputError(f'{where}: {source}: {error}') from None
 
 
-def _example(case: pd.DataFrame, encoded: Sequence[bytes]) -> bytes:
-    """A `tf.train.Example` laid out as TFDS's `Sequence` of features is."""
-    from tensorflow.core.example import example_pb2, feature_pb2
-
-    first = case.iloc[0]
-    texts = {
-        'case_id': [first.case_id],
-        'patient_id': [first.patient_id],
-        'label': [case_label(case.label.tolist())],
-        'images/label': case.label.tolist(),
-        'images/path': case.image_path.tolist(),
-    }
-    values = {name: [text.encode() for text in some] for name, some in texts.items()}
-    features = {
-        name: feature_pb2.Feature(bytes_list=feature_pb2.BytesList(value=some))
-        for name, some in (values | {'images/image': list(encoded)}).items()
-    }
-    example = example_pb2.Example(features=feature_pb2.Features(feature=features))
-    return example.SerializeToString(deterministic=True)
+def _record(case: pd.DataFrame, encoded: Sequence[bytes]) -> bytes:
+    first, labels = case.iloc[0], case.label.tolist()
+    paths = case.image_path.tolist()
+    return tfds_layout.record(
+        first.case_id, first.patient_id, case_label(labels), labels, paths, encoded
+    )

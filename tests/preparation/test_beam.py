@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip('apache_beam', reason="Apache Beam is not installed (big_ssl's extra 'beam')")
 
 from big_ssl import prepare
-from tests.preparation.test_make import files, made_table
+from tests.preparation.sets import files, made_table
 
 pytestmark = pytest.mark.usefixtures('as_a_fresh_process')
 WORKERS = '--direct_num_workers=2 --direct_running_mode='

@@ -16,7 +16,7 @@ from big_ssl.preparation.make import make
 from big_ssl.preparation.pictures import Reading
 from tests.data.dicom_files import PERSONAL, dicom
 from tests.helpers import write_table
-from tests.preparation.test_make import files, run, settings_of
+from tests.preparation.sets import files, run, settings_of
 
 CT = {'RescaleSlope': 1, 'RescaleIntercept': -1024, 'PhotometricInterpretation': 'MONOCHROME2'}
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from big_ssl.data.splits import NAMES
 from big_ssl.preparation.dividing import InTwoSplits, apart, made, units
+from big_ssl.preparation.duplicates import across_splits
 from big_ssl.preparation.settings import DROP, FAIL, KEEP, Settings
 from tests.preparation.test_duplicates import BLANK, flipped
 
@@ -25,14 +26,17 @@ def table(rows):
     images['perceptual_hash'] = [flipped(*p) if p else BLANK for p in images['picture']]
     contents = [row.get('content', i) for i, row in enumerate(rows)]
     images['sha256'] = [hashlib.sha256(str(one).encode()).hexdigest() for one in contents]
-    images['image'] = images['image_path'] = [f'{i}.png' for i in range(len(rows))]
+    images['image_path'] = [f'{i}.png' for i in range(len(rows))]
     images['listed_in'] = [f'table.csv row {i + 2}' for i in range(len(rows))]
     images['where'] = '/data/' + images['listed_in']
     return images
 
 
 def divided(rows, known=None, settings=SETTINGS):
-    split, lines = made(table(rows), settings, known or {})
+    split, lines, found = made(table(rows), settings, known or {})
+    again = across_splits(table(rows).assign(split=split))
+    pd.testing.assert_frame_equal(found.pairs, again.pairs)
+    np.testing.assert_array_equal(found.group, again.group)
     assert len(split) == len(rows) and set(split) - set((known or {}).values()) <= set(NAMES)
     return split.tolist(), lines
 
@@ -62,12 +66,12 @@ def test_what_may_not_be_divided():
 def film(frames, **more):
     """Images of one file, named as the table of images names them."""
     images = table([{'picture': (i, 0), **more} for i in range(frames)]).assign(frames=frames)
-    images['image'] = images['image_path'] = [f'film #1.dcm#{i}' for i in range(frames)]
+    images['image_path'] = [f'film #1.dcm#{i}' for i in range(frames)]
     return images
 
 
 def test_frames_of_a_file_are_one_unit_and_files_named_so_are_not():
-    alone = table([{}]).assign(frames=1, image='scan#7')
+    alone = table([{}]).assign(frames=1, image_path='scan#7')
     images = pd.concat([film(3), alone, film(2, case_id='c')], ignore_index=True)
     expected = ['image film #1.dcm'] * 3 + ['image scan#7'] + ['case c'] * 2
     assert units(images).tolist() == expected
@@ -75,7 +79,7 @@ def test_frames_of_a_file_are_one_unit_and_files_named_so_are_not():
 
 def test_frames_of_a_file_are_in_one_split_and_stay_there():
     images = film(40)
-    split, _ = made(images, SETTINGS, {})
+    split, *_ = made(images, SETTINGS, {})
     assert len(set(split)) == 1
     earlier = {f'image film #1.dcm#{i}': 'another' for i in range(40)}  # as a record set tells
     assert set(made(images, SETTINGS, earlier)[0]) == {'another'}
@@ -268,8 +272,8 @@ def test_pictures_in_two_splits_are_kept_if_asked():
 
 def test_copies_of_a_picture_of_another_split_are_left_out():
     found = apart(LEAK.set_index(LEAK.index * 2 + 5), with_duplicates(DROP))
-    assert found.images['image'].tolist() == ['0.png', '2.png', '4.png', '6.png']
-    assert dict(zip(found.dropped['image'], found.dropped['problem'])) == {
+    assert found.images['image_path'].tolist() == ['0.png', '2.png', '4.png', '6.png']
+    assert dict(zip(found.dropped['image_path'], found.dropped['problem'])) == {
         '1.png': "the same picture as table.csv row 4 in split 'test'",
         '3.png': "the same picture as table.csv row 4 in split 'test'",
         '5.png': "the same picture as table.csv row 6 in split 'val'",

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import logging
 import shutil
 import stat
 
@@ -13,7 +12,6 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from big_ssl import config as config_lib
 from big_ssl.data import datasets, records
 from big_ssl.data.cases import units_of_cases, units_of_images
 from big_ssl.data.images import decode, evaluation_image
@@ -25,61 +23,16 @@ from big_ssl.preparation.make import make
 from big_ssl.preparation.pictures import Reading
 from big_ssl.preparation.settings import Settings
 from tests.helpers import COLUMNS, save, smooth, write_table
-
-LOOKING, WRITING = 'looking at images', 'writing records'
-HEADER = ('image_path', 'case_id', 'patient_id', 'label', 'split', 'age', 'patient_name')
-
-
-def run(tasks, what):
-    """Every piece of work in this process."""
-    for task in tasks:
-        if not task.is_done():
-            task.run()
-
-
-def rows_of(count=30):
-    """Images of cases of one to three, patients of two cases."""
-    rows, case = [], 0
-    while len(rows) < count:
-        for view in range(1 + case % 3):
-            split = ('train', 'train', 'val', 'test')[case // 2 % 4]
-            name = f'images/c{case}_{view}.{("png", "jpg")[case % 2]}'
-            rows.append((name, f'c{case}', f'p{case // 2}', 'ab'[case % 2], split, str(20 + case),
-                         f'Jane Secret {case}'))  # fmt: skip
-        case += 1
-    return rows
-
-
-def made_table(folder, rows=None, header=HEADER):
-    """A table and its images; returns the path of the table."""
-    rows = rows_of() if rows is None else rows
-    for i, row in enumerate(rows):
-        save(folder / row[0], smooth(24 + i, 40, seed=i, noise=30))
-    return write_table(folder / 'table.csv', rows, header)
-
-
-def settings_of(folder, table=None, **changes):
-    return Settings(out=str(folder / 'set'), manifest=table or made_table(folder), **changes)
-
-
-def config_of(**dataset):
-    config = config_lib.defaults()
-    for key, value in dataset.items():
-        config.dataset[key] = value
-    return config_lib.settle(config)
-
-
-def opened(config):
-    manifest = datasets.open_manifest(config)
-    return datasets.open_images(config, manifest, np.arange(len(manifest)))
-
-
-def files(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob('*'))
-        if path.is_file()
-    }
+from tests.preparation.sets import (
+    HEADER,
+    config_of,
+    files,
+    made_table,
+    opened,
+    rows_of,
+    run,
+    settings_of,
+)
 
 
 def test_a_record_set_is_the_manifest_read_directly(tmp_path):
@@ -342,87 +295,6 @@ def test_images_of_a_case_with_different_labels_keep_their_own(tmp_path, caplog)
     (torn,), (whole,) = (list(builder.as_data_source(split)) for split in ('train', 'test'))
     assert torn['label'] == b'' and list(torn['images']['label']) == [b'x', b'y']
     assert whole['label'] == b'x' and list(whole['images']['label']) == [b'x', b'']
-
-
-def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path, caplog):
-    caplog.set_level(logging.INFO, 'big_ssl')
-    settings = settings_of(tmp_path)
-    make(settings, run)
-    before = files(tmp_path / 'set')
-    make(settings, lambda *_: pytest.fail('nothing is to be done'))
-    assert 'already done' in caplog.text and files(tmp_path / 'set') == before
-    with pytest.raises(InputError, match='--splits_from='):
-        make(dataclasses.replace(settings, split_seed=1), run)
-    (tmp_path / 'set').rename(tmp_path / 'moved')
-    (tmp_path / 'set').mkdir()
-    with pytest.raises(InputError, match='is there already and is no record set'):
-        make(settings, run)
-
-
-def counting(seen):
-    """Does the work, and notes how many images were read for it."""
-
-    def run_counted(tasks, what):
-        left = [task for task in tasks if not task.is_done()]
-        seen.append((what, sum(task.images for task in left)))
-        run(tasks, what)
-
-    return run_counted
-
-
-def test_after_a_failure_only_what_has_to_be_is_looked_at_again(tmp_path, monkeypatch):
-    monkeypatch.setattr('big_ssl.preparation.make._SCANNED_AT_ONCE', 10)
-    settings = settings_of(tmp_path)
-    bad = tmp_path / rows_of()[14][0]
-    good = bad.read_bytes()
-    bad.write_bytes(b'')
-    seen = []
-    for _ in range(2):
-        with pytest.raises(InputError, match='row 16'):
-            make(settings, counting(seen))
-    make(dataclasses.replace(settings, on_bad='skip', out=str(tmp_path / 'set')), counting(seen))
-    assert seen == [(LOOKING, 30), (LOOKING, 10), (LOOKING, 10), (WRITING, 29)]
-    shutil.rmtree(tmp_path / 'set')
-    seen.clear()
-    with pytest.raises(InputError):
-        make(settings, counting(seen))
-    bad.write_bytes(good)
-    make(settings, counting(seen))
-    assert seen == [(LOOKING, 30), (LOOKING, 10), (WRITING, 30)]
-    assert len(records.open_records(settings.out)) == 30
-
-
-def test_a_source_that_changes_is_looked_at_again(tmp_path):
-    settings = settings_of(tmp_path)
-    changing = tmp_path / rows_of()[0][0]
-
-    def meddle(tasks, what):
-        if what == WRITING:
-            save(changing, smooth(33, 44, noise=30))
-        run(tasks, what)
-
-    with pytest.raises(InputError, match=r'row 2: .*c0_0.png: has changed since'):
-        make(settings, meddle)
-    make(settings, run)
-    stored = opened(config_of(name='records', data_dir=settings.out))
-    assert stored.sizes[0].tolist() == [33, 44]
-    np.testing.assert_array_equal(decode(stored, 0), smooth(33, 44, noise=30))
-
-
-def test_unfinished_work_of_another_table_is_not_taken(tmp_path):
-    settings = settings_of(tmp_path)
-
-    def stop(tasks, what):
-        run(tasks, what)
-        if what == 'writing records':
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        make(settings, stop)
-    write_table(tmp_path / 'table.csv', [row for row in rows_of() if row[1] != 'c4'], HEADER)
-    make(settings, run)
-    assert 'c4' not in records.open_records(settings.out).case_id
-    assert not (tmp_path / 'set.partial').exists()
 
 
 def test_smaller_images(tmp_path):

@@ -14,7 +14,7 @@ from big_ssl.data.images import decode, read_headers
 from big_ssl.errors import InputError
 from big_ssl.preparation.make import make
 from big_ssl.preparation.settings import Settings
-from tests.preparation.test_make import made_table, run, settings_of
+from tests.preparation.sets import made_table, run, settings_of
 
 
 @pytest.fixture

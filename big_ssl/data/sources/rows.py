@@ -9,7 +9,7 @@ import pandas as pd
 from big_ssl.data.manifest import SEPARATOR, UNCERTAIN
 from big_ssl.data.sources.published import LISTED_IN, Listing
 from big_ssl.data.sources.raw_folder import RawFolder
-from big_ssl.data.splits import seeded_split
+from big_ssl.data.splits import seeded_split, unit_names
 from big_ssl.data.tables import read_table
 from big_ssl.errors import InputError
 
@@ -170,12 +170,11 @@ def _with_validation(table: pd.DataFrame, raw: RawFolder) -> pd.DataFrame:
             f'{raw.path}: all images are of the published training part: no split is taken over'
         )
         return table.drop(columns='split')
-    unit = 'image ' + table['image_path']
-    for name in ('case', 'patient'):
-        unit = unit.where(table[f'{name}_id'] == '', f'{name} ' + table[f'{name}_id'])
+    columns = ('image_path', 'case_id', 'patient_id')
+    unit = unit_names(*(table[name].to_numpy(object) for name in columns))
     train = (table['split'] == 'train').to_numpy()
     split = table['split'].to_numpy(copy=True)
-    split[train] = seeded_split(unit.to_numpy()[train], _SEED, (1 - _SHARE, _SHARE, 0))
+    split[train] = seeded_split(unit[train], _SEED, (1 - _SHARE, _SHARE, 0))
     raw.announcements.append(
         f'{raw.path}: train and test are published, no validation: {(split == "val").sum()} of '
         f'{train.sum()} training images became val, by patient (by case or image where none is '

@@ -1,6 +1,7 @@
-"""What TensorFlow Datasets needs beside the shards to open them: `tfds.builder_from_directory`."""
+"""What lets TensorFlow Datasets open a record set: the layout of a record, and metadata beside."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,50 @@ import pandas as pd
 from etils import epath
 
 from big_ssl.data.image_files import PNG16
-from big_ssl.preparation.shards import DATASET, UNSPLIT
 
+DATASET, UNSPLIT = 'cases', 'unsplit'
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 
 
-def write(folder: epath.Path, index: pd.DataFrame) -> None:
-    """Writes `features.json` and `dataset_info.json`.
+def file_name(split: str, shard: int, shards: int) -> str:
+    """Of a shard of a split ('' is none)."""
+    return f'{DATASET}-{split or UNSPLIT}.array_record-{shard:05d}-of-{shards:05d}'
+
+
+def record(
+    case_id: str,
+    patient_id: str,
+    label: str,
+    image_labels: Sequence[str],
+    image_paths: Sequence[str],
+    images: Sequence[bytes],
+) -> bytes:
+    """A case as a `tf.train.Example` laid out as TFDS's `Sequence` of features is.
+
+    Args:
+      case_id, patient_id, label: of the case; '' is "not known".
+      image_labels, image_paths, images: of each image; `images` are encoded.
+    """
+    from tensorflow.core.example import example_pb2, feature_pb2
+
+    texts = {
+        'case_id': [case_id],
+        'patient_id': [patient_id],
+        'label': [label],
+        'images/label': image_labels,
+        'images/path': image_paths,
+    }
+    values = {name: [text.encode() for text in some] for name, some in texts.items()}
+    features = {
+        name: feature_pb2.Feature(bytes_list=feature_pb2.BytesList(value=some))
+        for name, some in (values | {'images/image': list(images)}).items()
+    }
+    example = example_pb2.Example(features=feature_pb2.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+def write_metadata(folder: epath.Path, index: pd.DataFrame) -> None:
+    """Writes `features.json` and `dataset_info.json`, for `tfds.builder_from_directory`.
 
     Args:
       folder: of the shards.
