@@ -36,12 +36,15 @@ def tiny_manifest(tmp_path_factory) -> str:
     return runs.tiny_images(tmp_path_factory.mktemp('images'))
 
 
+@pytest.fixture(autouse=True)
+def own_logging():
+    """As Python starts with it: a door sets it up, in a fixture of a whole module perhaps."""
+    logger = logging.getLogger('big_ssl')
+    logger.handlers[:], logger.level, logger.propagate = [], logging.NOTSET, True
+
+
 @pytest.fixture
 def as_a_fresh_process(monkeypatch):
-    """A door sets up logging, and ml_collections keeps the last config file as a module."""
-    logger = logging.getLogger('big_ssl')
-    kept = logger.handlers[:], logger.level, logger.propagate
+    """In the repository, without the last config file that ml_collections keeps as a module."""
     monkeypatch.chdir(Path(__file__).parent.parent)
     sys.modules.pop('config_config', None)
-    yield
-    logger.handlers[:], logger.level, logger.propagate = kept
