@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long lint clean
+.PHONY: demo test test-long test-tpu lint clean
 
 demo: $(VENV)/.installed  ## pre-train, fine-tune and evaluate on embedded synthetic data
 	$(BIN)/python -m big_ssl.demo --workdir=runs/demo
@@ -13,6 +13,9 @@ test: $(VENV)/.installed  ## all tests, two files at a time
 
 test-long: $(VENV)/.installed  ## those that take minutes more
 	$(BIN)/python -m pytest -n 2 -m long
+
+test-tpu: $(VENV)/.libtpu  ## those that compile for TPUs, of which none need be there
+	JAX_PLATFORMS=cpu PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -m tpu tests/planning
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -26,6 +29,11 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .[test]
+	@touch $@
+
+# Beside the environment, not in it: JAX would look for a TPU at every start.
+$(VENV)/.libtpu: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/libtpu "$$($(BIN)/python -c 'import importlib.metadata as m, re; print(next(re.match(r"libtpu[^;]*", r)[0] for r in m.requires("jax") if r.startswith("libtpu")).strip())')"
 	@touch $@
 
 clean:

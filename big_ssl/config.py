@@ -115,6 +115,10 @@ def _add_model(config: ConfigDict) -> None:
     config.model.projection_layers = 2
     config.model.projection_size = 128
     config.init_from = config_dict.placeholder(str)  # a workdir of big_ssl
+    # How it is computed, not what: results agree to rounding, and a run goes on with other values.
+    config.compute = ConfigDict()
+    config.compute.remat = 'none'  # less memory: norms (again in the backward pass) | blocks
+    config.compute.scan_blocks = False  # compile the equal blocks of a stage once
 
 
 def _add_optimizer(config: ConfigDict) -> None:
@@ -229,6 +233,7 @@ def _check_choices(config: ConfigDict) -> None:
         'model.stem': ('standard', 'small_images'),
         'model.padding': ('torch', 'same'),
         'model.dtype': ('auto', 'float32', 'bfloat16'),
+        'compute.remat': ('none', 'norms', 'blocks'),
         'optimizer.name': ('lars', 'sgd', 'adam'),
         'optimizer.scaling': ('linear', 'sqrt', 'none'),
         'optimizer.schedule': ('cosine', 'constant'),

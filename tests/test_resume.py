@@ -198,3 +198,20 @@ def test_a_damaged_checkpoint_is_one_line(straight, tmp_path, compile_cache, tin
     newest.rename(tmp_path / 'damaged')
     runs.run(arguments, compile_cache)
     assert_same_run(tmp_path, straight('derm_micle'))
+
+
+def test_it_goes_on_computed_in_another_way(straight, tmp_path, compile_cache, tiny_manifest):
+    arguments = runs.flags('derm_micle', tmp_path, tiny_manifest)
+    code, output = runs.interrupt(
+        arguments, compile_cache, lambda: len(runs.steps_written(tmp_path)) > 2, before=SLOW_STEPS
+    )
+    assert code == 75, output
+    other = ('--config.compute.remat=blocks', '--config.compute.scan_blocks=True')
+    runs.run([*arguments, *other], compile_cache)
+    undisturbed = straight('derm_micle')
+    last = [runs.checkpoints(each) for each in (tmp_path, undisturbed)]
+    one, two = (each.weights(each.latest()) for each in last)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), one, two)
+    for ours, theirs in zip(runs.metrics(tmp_path), runs.metrics(undisturbed)):
+        assert ours.keys() == theirs.keys() and ours['step'] == theirs['step']
+        assert abs(ours.get('loss', 0) - theirs.get('loss', 0)) < 1e-3

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 BASIC_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -13,6 +15,12 @@ BOTTLENECK_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 2
 STAGE_SIZES = BASIC_DEPTHS | BOTTLENECK_DEPTHS
 STEMS = ('standard', 'small_images')
 PADDINGS = ('torch', 'same')
+REMAT = {  # what is kept for the backward pass where not everything is
+    'norms': jax.checkpoint_policies.save_only_these_names('convolution'),
+    'blocks': jax.checkpoint_policies.nothing_saveable,
+}
+Layer = Callable[[Array], Array]
+COLLECTIONS = ('params', 'batch_stats')
 
 
 class ResNet(nn.Module):
@@ -33,6 +41,11 @@ class ResNet(nn.Module):
       padding: 'torch' pads k // 2 on both sides; 'same' is TensorFlow's rule, under which strided
         layers pad more at the end.
       dtype: of the convolutions; bfloat16 on accelerators.
+      remat: 'none' keeps for the backward pass what differentiation asks for; 'norms' keeps the
+        outputs of convolutions and computes normalisations and ReLUs again, 'blocks' keeps the
+        inputs of blocks alone (Chen et al. 2016, arXiv:1604.06174).
+      scan: the equal blocks of a stage are one loop over their parameters instead of a program
+        each, which compiles sooner; the variables are those of the unrolled network.
     """
 
     depth: int = 50
@@ -40,22 +53,22 @@ class ResNet(nn.Module):
     stem: str = 'standard'
     padding: str = 'torch'
     dtype: Any = jnp.float32
+    remat: str = 'none'
+    scan: bool = False
 
     def __post_init__(self):
         super().__post_init__()
         _require('depth', self.depth, tuple(STAGE_SIZES))
         _require('stem', self.stem, STEMS)
         _require('padding', self.padding, PADDINGS)
+        _require('remat', self.remat, ('none', *REMAT))
 
     @nn.compact
     def __call__(self, images: Float[Array, 'n h w c'], train: bool) -> Float[Array, 'n features']:
         """Maps images to the mean over the last feature map, float32 [n, feature_size]."""
         channels = _stem_channels(self.width)
-        kernel, stride = (7, 2) if self.stem == 'standard' else (3, 1)
-        x = _conv(channels, kernel, stride, self.padding, self.dtype, 'conv_stem')(images)
-        x = nn.relu(_norm(train, self.dtype, 'bn_stem')(x))
-        if self.stem == 'standard':
-            x = max_pool(x, self.padding)
+        stem = functools.partial(_stem, channels=channels, train=train)
+        x = _remat(stem, self.remat)(self, images)
         for index, blocks in enumerate(STAGE_SIZES[self.depth]):
             x = Stage(
                 block=BottleneckBlock if self.depth in BOTTLENECK_DEPTHS else BasicBlock,
@@ -64,6 +77,8 @@ class ResNet(nn.Module):
                 stride=1 if index == 0 else 2,
                 padding=self.padding,
                 dtype=self.dtype,
+                remat=self.remat,
+                scan=self.scan,
                 name=f'stage{index + 1}',
             )(x, train)
         return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
@@ -78,14 +93,42 @@ class Stage(nn.Module):
     stride: int
     padding: str
     dtype: Any
+    remat: str
+    scan: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, 'n h w c'], train: bool) -> Float[Array, 'n h2 w2 k']:
-        for index in range(self.blocks):
-            stride = self.stride if index == 0 else 1
-            x = self.block(
-                self.channels, stride, self.padding, self.dtype, name=f'block{index + 1}'
-            )(x, train)
+        block = functools.partial(
+            _remat(self.block, self.remat, static_argnums=2, prevent_cse=not self.scan),
+            self.channels,
+            padding=self.padding,
+            dtype=self.dtype,
+        )
+        first, *equal = (f'block{index + 1}' for index in range(self.blocks))
+        x = block(stride=self.stride, name=first)(x, train)
+        if self.scan and len(equal) > 1 and not self.is_initializing():
+            return self._scanned(block(stride=1, parent=None), equal, x, train)
+        for name in equal:
+            x = block(stride=1, name=name)(x, train)
+        return x
+
+    def _scanned(
+        self, block: nn.Module, names: Sequence[str], x: Float[Array, 'n h w c'], train: bool
+    ) -> Float[Array, 'n h w c']:
+        """The blocks of these names one after the other, as a loop over their stacked variables."""
+        mutable = ['batch_stats'] if train else []
+
+        def apply(x: Array, variables: Any) -> tuple[Array, Any]:
+            return block.apply(variables, x, train, mutable=mutable)
+
+        of_blocks: list[Any] = [
+            {kind: self.get_variable(kind, name) for kind in COLLECTIONS} for name in names
+        ]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *of_blocks)
+        x, updates = jax.lax.scan(apply, x, stacked)
+        for i, name in enumerate(names if train else ()):
+            own = jax.tree.map(lambda leaf: leaf[i], updates['batch_stats'])  # noqa: B023
+            self.put_variable('batch_stats', name, own)
         return x
 
 
@@ -97,7 +140,7 @@ class Block(nn.Module):
     padding: str
     dtype: Any
 
-    def layers(self, train: bool) -> tuple[Callable[..., nn.Conv], Callable[..., nn.BatchNorm]]:
+    def layers(self, train: bool) -> tuple[Callable[..., Layer], Callable[..., nn.BatchNorm]]:
         """Constructors of a convolution and of a normalisation."""
         conv = functools.partial(_conv, padding=self.padding, dtype=self.dtype)
         return conv, functools.partial(_norm, train, self.dtype)
@@ -166,8 +209,20 @@ def _shortcut(x, shape, stride, conv, norm):
     return norm('bn_shortcut')(conv(shape[-1], 1, stride, name='conv_shortcut')(x))
 
 
-def _conv(channels: int, size: int, stride: int, padding: str, dtype: Any, name: str) -> nn.Conv:
-    return nn.Conv(
+def _stem(network: ResNet, images: Float[Array, 'n h w c'], channels: int, train: bool) -> Array:
+    kernel, stride = (7, 2) if network.stem == 'standard' else (3, 1)
+    x = _conv(channels, kernel, stride, network.padding, network.dtype, 'conv_stem')(images)
+    x = nn.relu(_norm(train, network.dtype, 'bn_stem')(x))
+    return max_pool(x, network.padding) if network.stem == 'standard' else x
+
+
+def _remat(target: Any, remat: str, **options: Any) -> Any:
+    """A module class, or a function of a module, that keeps less for the backward pass."""
+    return target if remat == 'none' else nn.remat(target, policy=REMAT[remat], **options)
+
+
+def _conv(channels: int, size: int, stride: int, padding: str, dtype: Any, name: str) -> Layer:
+    conv = nn.Conv(
         channels,
         (size, size),
         strides=stride,
@@ -177,6 +232,7 @@ def _conv(channels: int, size: int, stride: int, padding: str, dtype: Any, name:
         kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
         name=name,
     )
+    return lambda x: checkpoint_name(conv(x), 'convolution')
 
 
 def _norm(train: bool, dtype: Any, name: str, scale_init=nn.initializers.ones) -> nn.BatchNorm:

@@ -37,6 +37,8 @@ def make_encoder(config: ConfigDict) -> ResNet:
         stem=config.model.stem,
         padding=config.model.padding,
         dtype=jnp.dtype(name),
+        remat=config.compute.remat,
+        scan=config.compute.scan_blocks,
     )
 
 

@@ -38,6 +38,12 @@ log = logging.getLogger(__name__)
 PICTURED = 8  # examples in pairs.png
 
 
+def make_network(config: ConfigDict) -> ContrastiveNetwork:
+    """Encoder and projection head."""
+    head = ProjectionHead(config.model.projection_layers, config.model.projection_size)
+    return ContrastiveNetwork(build.make_encoder(config), head)
+
+
 def make_step(
     config: ConfigDict, network: ContrastiveNetwork, optimizer: Any, schedule: Any, mesh: Mesh
 ) -> loop.StepFn:
@@ -97,8 +103,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     training = feed.Feed(config, table, sampler, mesh, whole=functools.partial(groups, config))
     plan = build.make_plan(config, sampler.epoch)
     schedule = build.make_schedule(config, plan, sampler.epoch)
-    head = ProjectionHead(config.model.projection_layers, config.model.projection_size)
-    network = ContrastiveNetwork(build.make_encoder(config), head)
+    network = make_network(config)
     optimizer = build.make_optimizer(config, schedule)
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     about = {

@@ -1,5 +1,6 @@
 """All devices of the job as one mesh, and arrays of a host laid out on it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,12 +12,15 @@ from big_ssl.errors import InputError
 BATCH_AXIS = 'data'
 
 
-def make_mesh() -> Mesh:
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """All devices along one axis, `data`, those of a process beside each other (see `local_part`).
 
     `jax.make_mesh` orders by the torus instead, across the hosts of a TPU pod.
+
+    Args:
+      devices: by default those of the job.
     """
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
     return Mesh(np.array(devices), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
 
 

@@ -25,7 +25,10 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
         theirs = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as error:
         raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None
-    if found := config_lib.differences(_plain(config), theirs):
+    ours = _plain(config)
+    for each in (ours, theirs):
+        each.pop('compute', None)  # changes how, not what
+    if found := config_lib.differences(ours, theirs):
         raise InputError(
             f'{folder / CONFIG}: the workdir holds another config: {", ".join(found[:3])}'
             f'{f" and {len(found) - 3} more" if len(found) > 3 else ""}; '

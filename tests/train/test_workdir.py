@@ -48,6 +48,15 @@ def test_another_config_is_an_input_error_that_names_the_key(tmp_path, change, n
     assert json.loads((tmp_path / 'config.json').read_text())['seed'] == 0
 
 
+def test_how_it_is_computed_may_change(tmp_path):
+    config = {**CONFIG, 'compute': {'remat': 'none'}}
+    workdir_lib.begin(workdir_lib.claim(str(tmp_path), config), config)
+    for other in ({**CONFIG, 'compute': {'remat': 'blocks', 'scan_blocks': True}}, CONFIG):
+        assert workdir_lib.claim(str(tmp_path), other) == tmp_path
+    with pytest.raises(InputError, match='seed=1'):
+        workdir_lib.claim(str(tmp_path), {**config, 'seed': 1})
+
+
 def test_a_folder_of_the_same_config_is_not_written_to(tmp_path):
     (tmp_path / 'config.json').write_text(json.dumps(CONFIG))
     before = (tmp_path / 'config.json').read_bytes()
