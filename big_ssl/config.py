@@ -119,6 +119,7 @@ def _add_model(config: ConfigDict) -> None:
     config.compute = ConfigDict()
     config.compute.remat = 'none'  # less memory: norms (again in the backward pass) | blocks
     config.compute.scan_blocks = False  # compile the equal blocks of a stage once
+    config.compute.shard = 'none'  # over the devices: optimizer (its state) | all (parameters too)
 
 
 def _add_optimizer(config: ConfigDict) -> None:
@@ -234,6 +235,7 @@ def _check_choices(config: ConfigDict) -> None:
         'model.padding': ('torch', 'same'),
         'model.dtype': ('auto', 'float32', 'bfloat16'),
         'compute.remat': ('none', 'norms', 'blocks'),
+        'compute.shard': ('none', 'optimizer', 'all'),
         'optimizer.name': ('lars', 'sgd', 'adam'),
         'optimizer.scaling': ('linear', 'sqrt', 'none'),
         'optimizer.schedule': ('cosine', 'constant'),

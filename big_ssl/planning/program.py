@@ -44,7 +44,13 @@ def training_step(
     batch = _images(config, mesh, images)
 
     def state_of(network: nn.Module) -> TrainState:
-        return abstract_state(network, optimizer, image_size=config.image_size, mesh=mesh)
+        return abstract_state(
+            network,
+            optimizer,
+            image_size=config.image_size,
+            mesh=mesh,
+            shard=config.compute.shard,
+        )
 
     if config.task == 'contrastive':
         network = contrastive.make_network(config)

@@ -19,8 +19,8 @@ from big_ssl.train import init_from, schedules
 from big_ssl.train import optimizer as optimizer_lib
 from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.loop import Plan, StepFn
-from big_ssl.train.mesh import replicated
-from big_ssl.train.state import TrainState, initial_state
+from big_ssl.train.mesh import cut, replicated
+from big_ssl.train.state import TrainState, initial_state, layout
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,11 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
 
 
 def make_update(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, schedule: optax.Schedule, mesh: Mesh
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    mesh: Mesh,
+    shard: str = 'none',
 ) -> StepFn:
     """One compiled step down the gradient of `loss_fn`: (state, batch) → (state, metrics).
 
@@ -89,21 +93,27 @@ def make_update(
       loss_fn: (params, state, batch) → loss, (metrics, new batch statistics).
       optimizer: its updates are added to the parameters.
       schedule: of the optimiser, for the metrics.
-      mesh: state and metrics are whole on each of its devices.
+      mesh: metrics are whole on each of its devices.
+      shard: how the state lies on them, see `train.state.layout`.
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        where = layout(state, mesh, shard)
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (metrics, batch_stats)), grads = gradient(state.params, state, batch)
+        params = jax.lax.with_sharding_constraint(state.params, replicated(mesh))
+        (loss, (metrics, batch_stats)), grads = gradient(params, state, batch)
+        if shard != 'none':  # each device updates its part
+            parts = jax.tree.map(lambda x: cut(mesh, x.shape), grads)
+            grads = jax.lax.with_sharding_constraint(grads, parts)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics = {'loss': loss, **metrics, 'learning_rate': schedule(state.step)}
         params = optax.apply_updates(state.params, updates)
         state = TrainState(
             step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
         )
-        return state, metrics
+        return jax.lax.with_sharding_constraint(state, where), metrics
 
-    return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
+    return jax.jit(step, donate_argnums=0, out_shardings=(None, replicated(mesh)))
 
 
 def start(
@@ -130,7 +140,12 @@ def start(
     if source is not None:
         init_from.check_settings(source, config, config_lib.OF_ENCODER)
     state = initial_state(
-        network, optimizer, image_size=config.image_size, seed=config.seed, mesh=mesh
+        network,
+        optimizer,
+        image_size=config.image_size,
+        seed=config.seed,
+        mesh=mesh,
+        shard=config.compute.shard,
     )
     if step is not None:
         if checkpoints.about(step)['data'] != about['data']:

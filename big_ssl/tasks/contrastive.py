@@ -60,7 +60,7 @@ def make_step(
         loss, metrics = nt_xent(z, batch['groups'], config.temperature, mesh=mesh)
         return loss, (metrics, updates['batch_stats'])
 
-    return build.make_update(loss_fn, optimizer, schedule, mesh)
+    return build.make_update(loss_fn, optimizer, schedule, mesh, config.compute.shard)
 
 
 def save_pairs(

@@ -62,7 +62,7 @@ def make_step(
             )
         return loss, ({}, updates['batch_stats'])
 
-    return build.make_update(loss_fn, optimizer, schedule, mesh)
+    return build.make_update(loss_fn, optimizer, schedule, mesh, config.compute.shard)
 
 
 def make_feed(config: ConfigDict, data: Data, mesh: Mesh) -> tuple[feed.Feed, Sampler]:

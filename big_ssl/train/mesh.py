@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from big_ssl.errors import InputError
@@ -34,6 +35,16 @@ def batch_sharded(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
 
 
+def cut(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
+    """The largest axis that divides over the devices cut into equal parts; whole if none does."""
+    devices = mesh.shape[BATCH_AXIS]
+    axes = [axis for axis, size in enumerate(shape) if size and size % devices == 0]
+    if not axes:
+        return replicated(mesh)
+    largest = max(axes, key=lambda axis: (shape[axis], axis))
+    return NamedSharding(mesh, PartitionSpec(*[None] * largest, BATCH_AXIS))
+
+
 def local_part(batch_size: int) -> slice:
     """This process's examples of a global batch.
 
@@ -59,8 +70,17 @@ def copy(arrays: Any, mesh: Mesh) -> Any:
 
 
 def fetch(arrays: Any) -> Any:
-    """NumPy arrays of replicated global arrays (a pytree)."""
-    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), arrays)
+    """NumPy arrays of global arrays (a pytree), whole on every process.
+
+    Parts are gathered, array by array: all processes must call it.
+    """
+
+    def whole(x: jax.Array) -> np.ndarray:
+        if x.is_fully_replicated:
+            return np.asarray(x.addressable_data(0))
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+    return jax.tree.map(whole, arrays)
 
 
 def _globally(arrays: Any, sharding: NamedSharding) -> Any:

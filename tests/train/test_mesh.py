@@ -77,3 +77,24 @@ def test_the_parts_of_all_processes_make_the_batch(monkeypatch, batch_size, proc
 def test_a_batch_that_does_not_divide(batch_size):
     with pytest.raises(InputError, match=f'batch_size={batch_size} .* 8 devices'):
         mesh_lib.local_part(batch_size)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'axis'),
+    [((), None), ((7,), None), ((16,), 0), ((3, 3, 8, 64), 3), ((3, 3, 64, 64), 3),
+     ((1, 1, 64, 16), 2), ((7, 12), None), ((0, 8), 1)],
+)  # fmt: skip
+def test_the_largest_axis_that_divides_is_cut(shape, axis):
+    sharding = mesh_lib.cut(mesh_lib.make_mesh(), shape)
+    part = list(shape)
+    if axis is not None:
+        part[axis] //= 8
+    assert sharding.shard_shape(shape) == tuple(part)
+
+
+def test_parts_come_back_whole():
+    whole = np.arange(48.0).reshape(3, 16)
+    mesh = mesh_lib.make_mesh()
+    parts = jax.device_put(whole, mesh_lib.cut(mesh, whole.shape))
+    assert parts.addressable_shards[0].data.shape == (3, 2)
+    np.testing.assert_array_equal(mesh_lib.fetch({'x': parts})['x'], whole)
