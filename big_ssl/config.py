@@ -89,6 +89,9 @@ def _add_views(config: ConfigDict) -> None:
     config.views = 2
     config.mask_same_patient = True  # images of the anchor's patient are not its negatives
     config.batch_size = 512  # global, in examples (each has `views` views)
+    # A batch larger than memory: so many parts one after the other, the gradient that of the whole
+    # (GradCache) under batch statistics of each part; exactly, with model.batch_norm=frozen.
+    config.chunks = 1
     config.image_size = 224  # pixels
 
     config.crop = ConfigDict()
@@ -111,6 +114,7 @@ def _add_model(config: ConfigDict) -> None:
     config.model.width = 1.0  # 0.25 to 4
     config.model.stem = 'standard'  # standard | small_images (64 px and below)
     config.model.padding = 'torch'  # torch: symmetric | same: TensorFlow's rule
+    config.model.batch_norm = 'batch'  # batch: its statistics | frozen: those of init_from, kept
     config.model.dtype = 'auto'  # auto: bfloat16 on accelerators | float32 | bfloat16
     config.model.projection_layers = 2
     config.model.projection_size = 128
@@ -233,6 +237,7 @@ def _check_choices(config: ConfigDict) -> None:
         'model.depth': (18, 34, 50, 101, 152, 200),
         'model.stem': ('standard', 'small_images'),
         'model.padding': ('torch', 'same'),
+        'model.batch_norm': ('batch', 'frozen'),
         'model.dtype': ('auto', 'float32', 'bfloat16'),
         'compute.remat': ('none', 'norms', 'blocks'),
         'compute.shard': ('none', 'optimizer', 'all'),
@@ -258,6 +263,7 @@ def _check_choices(config: ConfigDict) -> None:
 def _check_numbers(config: ConfigDict) -> None:
     bounds = {
         'batch_size': (1, math.inf),
+        'chunks': (1, math.inf),
         'image_size': (8, 4096),
         'views': (2, 64),
         'label_fraction': (1e-9, 1),

@@ -161,7 +161,8 @@ def test_finetuning_and_evaluation_judge_the_same(tmp_path, compile_cache, tiny_
     workdirs = [tmp_path / 'one', tmp_path / 'two']
     arguments = [runs.flags('derm_finetune', workdir, tiny_manifest, *FOUR) for workdir in workdirs]
     runs.run(arguments[0], compile_cache)
-    run_two(arguments[1], compile_cache, before=('', SILENT))
+    parts = [*arguments[1], '--config.compute.shard=all']
+    run_two(parts, compile_cache, before=('', SILENT))
     one, two = (runs.result(workdir) for workdir in workdirs)
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -184,8 +185,10 @@ def test_a_batch_that_does_not_divide_is_refused_by_both(tmp_path, compile_cache
 def test_sigterm_to_one_stops_both_and_one_process_goes_on(
     tmp_path, pretrained_alone, compile_cache, tiny_manifest
 ):
+    """Parameters lie in parts on both, and whole on the one."""
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest)
-    processes = start_two(arguments, compile_cache, before=(SLOW_STEPS, SLOW_STEPS))
+    parts = [*arguments, '--config.compute.shard=all']
+    processes = start_two(parts, compile_cache, before=(SLOW_STEPS, SLOW_STEPS))
     runs.wait_until(lambda: len(runs.steps_written(tmp_path)) >= 2, processes[1])
     processes[1].send_signal(signal.SIGTERM)
     ends = finish_two(processes)

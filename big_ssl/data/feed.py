@@ -18,6 +18,7 @@ from big_ssl.data.sampler import Indices, Sampler
 from big_ssl.train import mesh as mesh_lib
 
 Batch = dict[str, Any]
+WHOLE = ('groups', 'stored')  # of a batch, on every device; the rest is one entry an example
 _SHARE_OF_MEMORY = 0.5  # of a device, for the images of placement=device
 _CPU_MEMORY = 8 * 2**30
 

@@ -24,7 +24,7 @@ from big_ssl.losses.ntxent import nt_xent
 from big_ssl.models.heads import ProjectionHead
 from big_ssl.models.networks import ContrastiveNetwork
 from big_ssl.report import pictures
-from big_ssl.tasks import build, monitor, outputs, provenance
+from big_ssl.tasks import build, forward, monitor, outputs, provenance
 from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
@@ -50,16 +50,11 @@ def make_step(
     """One step of contrastive learning, compiled: (state, batch) → (state, metrics)."""
 
     def loss_fn(params: Any, state: TrainState, batch: feed.Batch) -> tuple[jax.Array, Any]:
-        images = feed.augmented(config, batch, state.step)
-        b, v, *shape = images.shape
-        variables = {'params': params, 'batch_stats': state.batch_stats}
-        out, updates = network.apply(
-            variables, images.reshape(b * v, *shape), train=True, mutable=['batch_stats']
-        )
-        z = out['z'].reshape(b, v, -1)
+        z, batch_stats = forward.outputs(config, network, 'z', params, state, batch, mesh)
         loss, metrics = nt_xent(z, batch['groups'], config.temperature, mesh=mesh)
-        return loss, (metrics, updates['batch_stats'])
+        return loss, (metrics, batch_stats)
 
+    forward.check_chunks(config, mesh)
     return build.make_update(loss_fn, optimizer, schedule, mesh, config.compute.shard)
 
 

@@ -20,7 +20,7 @@ from big_ssl.data.labels import Task
 from big_ssl.data.sampler import Indices, Sampler
 from big_ssl.losses.classification import sigmoid_xent, softmax_xent, three_way_xent
 from big_ssl.models.networks import ClassifierNetwork
-from big_ssl.tasks import build, inference, judge, provenance, trained
+from big_ssl.tasks import build, forward, inference, judge, provenance, trained
 from big_ssl.tasks.judge import Split
 from big_ssl.tasks.labelled import Data, open_data
 from big_ssl.tasks.scores import Scores
@@ -48,20 +48,19 @@ def make_step(
     """One step of fine-tuning, compiled: (state, batch) → (state, metrics)."""
 
     def loss_fn(params: Any, state: TrainState, batch: feed.Batch) -> tuple[jax.Array, Any]:
-        images = feed.augmented(config, batch, state.step)[:, 0]
-        variables = {'params': params, 'batch_stats': state.batch_stats}
-        out, updates = network.apply(variables, images, train=True, mutable=['batch_stats'])
-        weights = jnp.ones(images.shape[:1])
+        out, batch_stats = forward.outputs(config, network, 'logits', params, state, batch, mesh)
+        logits, weights = out[:, 0], jnp.ones(len(out))
         if task.uncertain_class:
-            loss = three_way_xent(out['logits'], batch['targets'], weights)
+            loss = three_way_xent(logits, batch['targets'], weights)
         elif task.multilabel:
-            loss = sigmoid_xent(out['logits'], batch['targets'], weights)
+            loss = sigmoid_xent(logits, batch['targets'], weights)
         else:
             loss = softmax_xent(
-                out['logits'], batch['targets'], weights, label_smoothing=config.label_smoothing
+                logits, batch['targets'], weights, label_smoothing=config.label_smoothing
             )
-        return loss, ({}, updates['batch_stats'])
+        return loss, ({}, batch_stats)
 
+    forward.check_chunks(config, mesh)
     return build.make_update(loss_fn, optimizer, schedule, mesh, config.compute.shard)
 
 
@@ -99,10 +98,10 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=('encoder',))
     build.log_size(state, plan, images=len(data.rows), epoch=sampler.epoch)
     workdir_lib.begin(workdir, config.to_dict())
-    forward = trained.make_forward(network, data.task, mesh)
+    predict = trained.make_forward(network, data.task, mesh)
 
     def score(state: TrainState, split: Split, stop: Any = None) -> Scores:
-        of_state = functools.partial(forward, state.params, state.batch_stats)
+        of_state = functools.partial(predict, state.params, state.batch_stats)
 
         def probabilities(rows: np.ndarray) -> np.ndarray:
             found = inference.over_images(config, data.table, rows, of_state, mesh, stop)
