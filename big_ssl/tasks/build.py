@@ -20,7 +20,7 @@ from big_ssl.train import optimizer as optimizer_lib
 from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.loop import Plan, StepFn
 from big_ssl.train.mesh import cut, replicated
-from big_ssl.train.state import TrainState, initial_state, layout
+from big_ssl.train.state import TrainState, abstract_state, initial_state, layout
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def start(
     *,
     parts: tuple[str, ...],
 ) -> TrainState:
-    """The newest checkpoint of this run; else fresh parameters, or those of `init_from`.
+    """The newest good checkpoint of this run; else fresh parameters, or those of `init_from`.
 
     Args:
       about: what is kept beside the checkpoints.
@@ -135,32 +135,25 @@ def start(
     Raises:
       InputError: the data are not those that the run began with, or `init_from` does not fit.
     """
-    step = checkpoints.latest()
-    source = init_from.load(config.init_from) if config.init_from and step is None else None
-    if source is not None:
-        init_from.check_settings(source, config, config_lib.OF_ENCODER)
-    state = initial_state(
-        network,
-        optimizer,
-        image_size=config.image_size,
-        seed=config.seed,
-        mesh=mesh,
-        shard=config.compute.shard,
-    )
-    if step is not None:
+    shape = {'image_size': config.image_size, 'mesh': mesh, 'shard': config.compute.shard}
+    target = abstract_state(network, optimizer, **shape)
+
+    def read(step: int) -> TrainState:
         if checkpoints.about(step)['data'] != about['data']:
             raise InputError(
                 f'{checkpoints.folder}: the manifest has changed since this run began; '
                 'choose another --workdir'
             )
-        log.info('resuming at step %d', step)
-        target = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
-        )
         return checkpoints.restore(step, target)
+
+    if (found := checkpoints.newest(read)) is not None:
+        log.info('resuming at step %d', found[0])
+        return found[1]
+    source = init_from.load(config.init_from) if config.init_from else None
     if source is not None:
-        state = init_from.apply(state, source, parts)
-    return state
+        init_from.check_settings(source, config, config_lib.OF_ENCODER)
+    state = initial_state(network, optimizer, seed=config.seed, **shape)
+    return state if source is None else init_from.apply(state, source, parts)
 
 
 def log_size(state: TrainState, plan: Plan, *, images: int, epoch: int) -> None:

@@ -5,20 +5,30 @@ silently: the checksums turn that into an error.
 """
 
 import json
+import logging
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
 from big_ssl.errors import InputError
 from big_ssl.files import CHECKPOINTS
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.state import TrainState
+
+log = logging.getLogger(__name__)
+
+T = TypeVar('T')
+
+
+class Damaged(InputError):
+    """A checkpoint is not what was saved."""
 
 
 class Checkpoints:
@@ -83,11 +93,45 @@ class Checkpoints:
         scored = {step: score for step, score in scores.items() if score is not None}
         return max(scored, key=lambda step: (scored[step], step)) if scored else None
 
+    def newest(self, read: Callable[[int], T]) -> tuple[int, T] | None:
+        """The newest step that `read` can read, and what it gives; None where there is none.
+
+        Damaged newer ones are put aside, into `WORKDIR/damaged`: the run writes them again.
+
+        Raises:
+          Damaged: none of them can be read; all are left where they are.
+        """
+        passed: list[tuple[int, Damaged]] = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                found = read(step)
+            except Damaged as error:
+                passed.append((step, error))
+                continue
+            self._put_aside(passed)
+            return step, found
+        if passed:
+            raise passed[0][1]
+        return None
+
+    def _put_aside(self, damaged: Sequence[tuple[int, Damaged]]) -> None:
+        aside = self.folder.parent / 'damaged'
+        for step, error in damaged:
+            log.warning('%s; an earlier one is taken, this one put into %s', error, aside)
+            if jax.process_index() == 0:
+                aside.mkdir(exist_ok=True)
+                if (aside / str(step)).exists():
+                    (aside / str(step)).rmtree()
+                (self.folder / str(step)).rename(aside / str(step))
+        if damaged:
+            multihost_utils.sync_global_devices('checkpoints put aside')
+            self._manager.reload()
+
     def restore(self, step: int, target: TrainState) -> TrainState:
         """The state of `step`, laid out as `target` (arrays or their shapes and shardings).
 
         Raises:
-          InputError: it does not fit, or an array is not what was saved.
+          Damaged: it does not fit, or an array is not what was saved.
         """
         state = self._read(step, 'state', ocp.args.StandardRestore(target))
         self._verify(step, _checksums(state))
@@ -97,7 +141,7 @@ class Checkpoints:
         """`params` and `batch_stats` of `step` as nested dictionaries of NumPy arrays.
 
         Raises:
-          InputError: an array is not what was saved.
+          Damaged: an array is not what was saved.
         """
         tree = self._read(step, 'state', ocp.args.StandardRestore())
         picked = {name: tree[name] for name in ('params', 'batch_stats')}
@@ -109,7 +153,7 @@ class Checkpoints:
         """What `save` was given beside the state.
 
         Raises:
-          InputError: it is not what was saved.
+          Damaged: it is not what was saved.
         """
         about = self._read(step, 'about', ocp.args.JsonRestore()).get('about')
         self._verify(step, {'about': _checksum(about)})
@@ -120,15 +164,15 @@ class Checkpoints:
             return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
         except Exception as error:  # orbax and tensorstore raise many kinds
             reason = ' '.join(str(error).split())[:300]
-            raise InputError(f'{self.folder / str(step)}: cannot be restored: {reason}') from error
+            raise Damaged(f'{self.folder / str(step)}: cannot be restored: {reason}') from error
 
     def _verify(self, step: int, found: dict[str, int]) -> None:
         saved = self._read(step, 'about', ocp.args.JsonRestore()).get('checksums', {})
         damaged = [name for name, checksum in found.items() if saved.get(name) != checksum]
         if damaged:
-            raise InputError(
+            raise Damaged(
                 f'{self.folder / str(step)}: {damaged[0]} is not what was saved '
-                f'({len(damaged)} of {len(found)} arrays); delete this checkpoint'
+                f'({len(damaged)} of {len(found)} arrays)'
             )
 
 

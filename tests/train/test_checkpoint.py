@@ -205,7 +205,7 @@ def test_a_changed_array_is_named(workdir):
     shutil.rmtree(folder / '5' / 'state')
     shutil.copytree(folder / '6' / 'state', folder / '5' / 'state')
     checkpoints = Checkpoints(workdir)
-    with pytest.raises(InputError, match=r'5: .*is not what was saved .* delete this checkpoint'):
+    with pytest.raises(InputError, match=r'5: .*is not what was saved \(\d+ of 13 arrays\)'):
         checkpoints.restore(5, target_of(state_of(5), 1))
     with pytest.raises(InputError, match='is not what was saved'):
         checkpoints.weights(5)
@@ -255,3 +255,42 @@ def test_a_relative_workdir(tmp_path, monkeypatch):
     saved(epath.Path('runs/a'), {5: None})
     assert Checkpoints(epath.Path('runs/a'), read_only=True).latest() == 5
     assert (tmp_path / 'runs' / 'a' / 'checkpoints' / '5').exists()
+
+
+def flip(folder):
+    """A byte of the largest file of a checkpoint."""
+    file = max(files_under(folder), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def test_the_newest_good_one_is_found_and_damaged_ones_put_aside(workdir, caplog):
+    saved(workdir, dict.fromkeys((3, 5, 6, 7)), keep=9)
+    target = target_of(state_of(5), 1)
+    for step in (6, 7):
+        flip(workdir / 'checkpoints' / str(step))
+    checkpoints = Checkpoints(workdir, keep=9)
+    step, state = checkpoints.newest(lambda step: checkpoints.restore(step, target))
+    assert step == 5 == checkpoints.latest()
+    assert_bitwise_equal(state, state_of(5))
+    assert {path.name for path in (workdir / 'damaged').iterdir()} == {'6', '7'}
+    for damaged in ('6', '7'):
+        assert f'checkpoints/{damaged}: ' in caplog.text
+    checkpoints.save(state_of(6), ABOUT)
+    flip(workdir / 'checkpoints' / '6')
+    again = Checkpoints(workdir, keep=9)
+    assert again.newest(lambda step: again.restore(step, target))[0] == 5
+    assert {path.name for path in (workdir / 'damaged').iterdir()} == {'6', '7'}
+
+
+def test_where_none_is_good_nothing_is_touched(workdir):
+    saved(workdir, {5: None, 6: None}, keep=9)
+    for step in (5, 6):
+        flip(workdir / 'checkpoints' / str(step))
+    before = files_under(workdir)
+    checkpoints = Checkpoints(workdir)
+    with pytest.raises(InputError, match='checkpoints/6: '):
+        checkpoints.newest(lambda step: checkpoints.restore(step, target_of(state_of(5), 1)))
+    assert files_under(workdir) == before
+    assert Checkpoints(workdir / 'new').newest(None) is None
