@@ -62,15 +62,16 @@ def run(config: ConfigDict, workdir: str, given: frozenset[str] = frozenset()) -
 
         trained.take_over(config, given)
     folder = workdir_lib.claim(workdir, config.to_dict())
-    if (folder / RESULT).exists():
-        log.info('already done: %s', folder / RESULT)
-        return
-    task = importlib.import_module(f'big_ssl.tasks.{config.task}')
-    try:
-        task.run(config, folder)
-    except Diverged as error:
-        workdir_lib.record_divergence(folder, str(error))
-        raise
+    with workdir_lib.held(folder):
+        if (folder / RESULT).exists():
+            log.info('already done: %s', folder / RESULT)
+            return
+        task = importlib.import_module(f'big_ssl.tasks.{config.task}')
+        try:
+            task.run(config, folder)
+        except Diverged as error:
+            workdir_lib.record_divergence(folder, str(error))
+            raise
     log.info('done: %s and %s', folder / RESULT, folder / REPORT)
 
 

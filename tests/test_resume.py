@@ -214,3 +214,17 @@ def test_it_goes_on_computed_in_another_way(straight, tmp_path, compile_cache, t
     for ours, theirs in zip(runs.metrics(tmp_path), runs.metrics(undisturbed)):
         assert ours.keys() == theirs.keys() and ours['step'] == theirs['step']
         assert abs(ours.get('loss', 0) - theirs.get('loss', 0)) < 1e-3
+
+
+def test_two_runs_do_not_share_a_workdir(tmp_path, compile_cache, tiny_manifest):
+    arguments = runs.flags('derm_micle', tmp_path, tiny_manifest, '--config.total_steps=400')
+    process = runs.start(arguments, compile_cache, before=SLOW_STEPS)
+    try:
+        runs.wait_until(lambda: len(runs.steps_written(tmp_path)) > 0, process)
+        output = runs.run(arguments, compile_cache, expected=2)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+    last = output.strip().splitlines()[-1]
+    assert last.startswith(f'error: {tmp_path}: another run is at work') and '--workdir' in last

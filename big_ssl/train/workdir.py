@@ -1,14 +1,21 @@
 """The folder of a run: whose it is, and its small files, each written whole or not at all."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
+from jax.experimental import multihost_utils
 
 from big_ssl import config as config_lib
+from big_ssl import processes
 from big_ssl.errors import InputError
 from big_ssl.files import CONFIG, DIVERGED
+
+_PATIENCE = 5.0  # seconds that a killed run may take to be gone
 
 
 def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
@@ -35,6 +42,33 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
             'choose another --workdir'
         )
     return folder
+
+
+@contextlib.contextmanager
+def held(folder: epath.Path) -> Iterator[None]:
+    """Keeps other runs out of a local workdir for as long as this job lives.
+
+    Process 0 holds the lock, and all hear of it. A dead run leaves none behind.
+
+    Raises:
+      InputError: another run is at work there.
+    """
+    message = (
+        f'{folder}: another run is at work in this workdir; wait until it has ended, or choose '
+        'another --workdir'
+    )
+    with contextlib.ExitStack() as stack:
+        free = True
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(processes.alone(folder, message, _PATIENCE))
+            except InputError:
+                free = False
+        if jax.process_count() > 1:
+            free = bool(multihost_utils.broadcast_one_to_all(np.array(free)))
+        if not free:
+            raise InputError(message)
+        yield
 
 
 def begin(folder: epath.Path, config: dict[str, Any]) -> None:
