@@ -123,6 +123,7 @@ def _add_model(config: ConfigDict) -> None:
     config.compute = ConfigDict()
     config.compute.remat = 'none'  # less memory: norms (again in the backward pass) | blocks
     config.compute.scan_blocks = False  # compile the equal blocks of a stage once
+    config.compute.watchdog_seconds = 600.0  # without a step: a warning with all stacks; 0: never
     config.compute.shard = 'none'  # over the devices: optimizer (its state) | all (parameters too)
 
 
@@ -283,6 +284,7 @@ def _check_numbers(config: ConfigDict) -> None:
         'augment.jitter_strength': (0, 10),
         'augment.rotation_degrees': (0, 180),
         'dataset.device_size': (0, 8192),
+        'compute.watchdog_seconds': (0, math.inf),
     } | {
         f'augment.{name}': (0, 1)
         for name in (

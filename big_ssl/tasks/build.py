@@ -49,7 +49,12 @@ def make_plan(config: ConfigDict, epoch: int) -> Plan:
         name: config_lib.steps(config, name, epoch=epoch, total=total)
         for name in ('log_every', 'monitor_every', 'checkpoint_every')
     }
-    return Plan(total=total, **every, images_per_step=config.batch_size)
+    return Plan(
+        total=total,
+        **every,
+        images_per_step=config.batch_size,
+        watchdog_seconds=config.compute.watchdog_seconds,
+    )
 
 
 def make_schedule(config: ConfigDict, plan: Plan, epoch: int) -> optax.Schedule:

@@ -13,6 +13,7 @@ import numpy as np
 from big_ssl.errors import Diverged, Preempted
 from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.state import TrainState
+from big_ssl.train.watchdog import Watchdog
 from big_ssl.train.writers import MetricsWriter, Progress
 
 Batch = Any
@@ -27,13 +28,14 @@ ADVICE = (
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """When things happen, all in steps."""
+    """When things happen, all in steps; `watchdog_seconds` as in `watchdog.Watchdog`."""
 
     total: int
     log_every: int
     monitor_every: int
     checkpoint_every: int
     images_per_step: int
+    watchdog_seconds: float = 0
 
     def due(self, step: int) -> 'Due':
         """What happens after `step`; everything after the last."""
@@ -109,11 +111,13 @@ class _Journal:
         self._first, self._writer, self._what = first, writer, what
         self._progress = Progress(plan.total, first, what)
         self._clock = _Clock(plan.images_per_step, first)
+        self._watchdog = Watchdog(plan.watchdog_seconds)
         self._losses: list[jax.Array] = []
         self._values: Metrics = {}
 
     def trained(self, step: int, metrics: Mapping[str, jax.Array], due: Due, stop: bool) -> None:
         """Takes a step's numbers; raises Diverged if a loss since the last look is not finite."""
+        self._watchdog.alive(f'step {step} began')
         self._losses.append(metrics['loss'])
         if any(due) or stop or step == self._first + 1:
             self._values = {name: float(v) for name, v in jax.device_get(metrics).items()}
@@ -134,9 +138,11 @@ class _Journal:
             figures = monitor(state)
         self._progress.say(f'{self._what} step {step}: ' + _listed(figures))
         self._writer.write(step, 'val', figures)
+        self._watchdog.alive(f'{self._what} was judged at step {step}')
         return figures
 
     def close(self) -> None:
+        self._watchdog.close()
         self._progress.close()
         self._writer.close()
 

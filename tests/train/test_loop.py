@@ -1,3 +1,6 @@
+import dataclasses
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -240,3 +243,20 @@ def test_without_the_figure_nothing_is_best(tmp_path):
     run.fit()
     assert run.checkpoints.best() == 4
     assert run.saved == [3, 4, 6, 9, 12]
+
+
+def test_a_hung_step_is_told(tmp_path, caplog, capfd):
+    run = Run(tmp_path)
+    batches = run.batches
+
+    def hanging(steps):
+        for batch in batches(steps):
+            while run.stepped[-1] == 8 and 'nothing has happened' not in caplog.text:
+                time.sleep(0.02)
+            yield batch
+
+    run.batches = hanging
+    state = run.fit(dataclasses.replace(PLAN, watchdog_seconds=0.3))
+    assert int(state.step) == 12
+    assert 'since training was judged at step 8' in caplog.text
+    assert 'in hanging' in capfd.readouterr().err
