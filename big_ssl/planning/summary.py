@@ -93,9 +93,14 @@ def _largest(plan: Plan) -> list[str]:
 
 
 def _advice(config: ConfigDict) -> list[str]:
+    """Settings that need less memory and are not used yet."""
+    more = []
     if config.compute.remat != 'blocks':
-        return ['for more: --config.compute.remat=blocks (or norms), smaller images, more chips']
-    return ['for more: smaller images, more chips']
+        more.append('--config.compute.remat=blocks')
+    if config.compute.shard != 'all':
+        more.append('--config.compute.shard=all')
+    more.append(f'--config.chunks={2 * config.chunks}')
+    return [f'for more room: {", ".join(more)}, smaller images, more chips']
 
 
 def data(plan: Plan) -> dict[str, Any]:
