@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-tpu lint clean
+.PHONY: demo test test-long chaos test-tpu lint clean
 
 demo: $(VENV)/.installed  ## pre-train, fine-tune and evaluate on embedded synthetic data
 	$(BIN)/python -m big_ssl.demo --workdir=runs/demo
@@ -13,6 +13,9 @@ test: $(VENV)/.installed  ## all tests, two files at a time
 
 test-long: $(VENV)/.installed  ## those that take minutes more
 	$(BIN)/python -m pytest -n 2 -m long
+
+chaos: $(VENV)/.installed  ## more runs that are killed, stopped and go on
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m chaos
 
 test-tpu: $(VENV)/.libtpu  ## those that compile for TPUs, of which none need be there
 	JAX_PLATFORMS=cpu PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -m tpu tests/planning

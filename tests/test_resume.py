@@ -54,7 +54,7 @@ def assert_same_run(workdir: Path, straight: Path) -> None:
     assert len(once) == len(set(once))
 
 
-@pytest.mark.parametrize('placement', ['host', 'device'])
+@pytest.mark.parametrize('placement', ['host', pytest.param('device', marks=pytest.mark.chaos)])
 def test_killed_again_and_again_it_ends_with_the_same_bits(
     straight, tmp_path, compile_cache, tiny_manifest, placement
 ):
@@ -199,6 +199,7 @@ def test_a_damaged_checkpoint_is_passed_over(straight, tmp_path, compile_cache, 
     assert_same_run(tmp_path, straight('derm_micle'))
 
 
+@pytest.mark.chaos
 def test_it_goes_on_computed_in_another_way(straight, tmp_path, compile_cache, tiny_manifest):
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest)
     code, output = runs.interrupt(

@@ -98,24 +98,24 @@ class Stage(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, 'n h w c'], train: bool) -> Float[Array, 'n h2 w2 k']:
-        block = functools.partial(
-            _remat(self.block, self.remat, static_argnums=2, prevent_cse=not self.scan),
-            self.channels,
-            padding=self.padding,
-            dtype=self.dtype,
-        )
         first, *equal = (f'block{index + 1}' for index in range(self.blocks))
-        x = block(stride=self.stride, name=first)(x, train)
+        x = self._block(self.stride, name=first)(x, train)
         if self.scan and len(equal) > 1 and not self.is_initializing():
-            return self._scanned(block(stride=1, parent=None), equal, x, train)
+            return self._scanned(equal, x, train)
         for name in equal:
-            x = block(stride=1, name=name)(x, train)
+            x = self._block(1, name=name)(x, train)
         return x
 
+    def _block(self, stride: int, *, looped: bool = False, **options: Any) -> 'Block':
+        """A loop alone keeps the compiler from merging what is computed again with the first."""
+        block = _remat(self.block, self.remat, static_argnums=2, prevent_cse=not looped)
+        return block(self.channels, stride, self.padding, self.dtype, **options)
+
     def _scanned(
-        self, block: nn.Module, names: Sequence[str], x: Float[Array, 'n h w c'], train: bool
+        self, names: Sequence[str], x: Float[Array, 'n h w c'], train: bool
     ) -> Float[Array, 'n h w c']:
         """The blocks of these names one after the other, as a loop over their stacked variables."""
+        block = self._block(1, looped=True, parent=None)
         mutable = ['batch_stats'] if train else []
 
         def apply(x: Array, variables: Any) -> tuple[Array, Any]:

@@ -158,7 +158,7 @@ def largest_batch(
     Args:
       estimate_at: batch size → its estimate.
       first: one that is there.
-      devices: the batch is a multiple of them.
+      devices: the batch is a multiple of them (times the chunks that it is computed in).
 
     Returns:
       None if no batch fits that was tried, or nobody says how much memory there is.

@@ -44,7 +44,8 @@ def make(
 
     log.info('the training step for %d devices (%s): this takes minutes', len(devices), topology)
     asked = at(config.batch_size)
-    largest = estimate_lib.largest_batch(at, asked, len(devices)) if search else None
+    unit = len(devices) * config.chunks
+    largest = estimate_lib.largest_batch(at, asked, unit) if search else None
     return Plan(
         config=config,
         topology=topology,

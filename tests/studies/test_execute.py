@@ -127,6 +127,7 @@ def test_other_settings_are_refused(undisturbed, start):
     assert 'optimizer.learning_rate=0.05, the study says 0.5' in last
 
 
+@pytest.mark.chaos
 def test_killed_at_random_moments(undisturbed, start, tmp_path):
     """SIGKILL to the study alone: its run must not go on without it."""
     random = np.random.default_rng(0)
