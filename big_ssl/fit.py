@@ -5,26 +5,25 @@
 Prints the memory a chip, what a step computes and sends, and the largest batch that fits, from the
 real step as the compiler for that chip (libtpu, from the package index) sees it. Nothing is run, no
 image is opened and no network is asked. Compiling takes minutes; --config.compute.scan_blocks=True
-compiles deep networks much sooner.
+compiles the equal blocks of a stage once, which keeps deep networks near ResNet-50's time.
 
 Exit codes: 0 answered, fitting or not; 2 the input is wrong.
 """
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
+from etils import epath
 from ml_collections import ConfigDict
 
 from big_ssl import command_line
 from big_ssl import config as config_lib
 from big_ssl.errors import InputError
 
-log = logging.getLogger('big_ssl')
 EXAMPLE = 'python -m big_ssl.fit --config=configs/derm_simclr.py --topology=v5e-16'
 
 
@@ -34,8 +33,8 @@ def run(config: ConfigDict, values: flags.FlagValues) -> None:
     Raises:
       InputError: nothing can be planned so, or the figures cannot be written.
     """
-    if values.json:
-        _write(values.json, {})  # now, not in an hour
+    if values.json and not epath.Path(values.json).parent.is_dir():  # now, not in an hour
+        raise InputError(f'--json={values.json}: No such folder')
     if values.topology != 'local':
         os.environ['JAX_PLATFORMS'] = 'cpu'  # the TPU of this machine may be at work
     from big_ssl.planning import plan, summary  # noqa: I001  JAX starts here
@@ -53,9 +52,10 @@ def run(config: ConfigDict, values: flags.FlagValues) -> None:
 
 
 def _write(path: str, data: dict[str, Any]) -> None:
+    from big_ssl.train import workdir
+
     try:
-        with open(path, 'w') as file:
-            file.write(json.dumps(data, indent=2) + '\n')
+        workdir.write(epath.Path(path), json.dumps(data, indent=2) + '\n')
     except OSError as error:
         raise InputError(f'--json={path}: {error.strerror}') from None
 

@@ -157,11 +157,15 @@ def test_pretraining_loses_the_same(tmp_path, pretrained_alone, compile_cache, t
     assert len(list(tmp_path.glob('events.*'))) == 1
 
 
-def test_finetuning_and_evaluation_judge_the_same(tmp_path, compile_cache, tiny_manifest):
+SHARDED = pytest.mark.parametrize('shard', ['none', pytest.param('all', marks=pytest.mark.chaos)])
+
+
+@SHARDED
+def test_finetuning_and_evaluation_judge_the_same(tmp_path, compile_cache, tiny_manifest, shard):
     workdirs = [tmp_path / 'one', tmp_path / 'two']
     arguments = [runs.flags('derm_finetune', workdir, tiny_manifest, *FOUR) for workdir in workdirs]
     runs.run(arguments[0], compile_cache)
-    parts = [*arguments[1], '--config.compute.shard=all']
+    parts = [*arguments[1], f'--config.compute.shard={shard}']
     run_two(parts, compile_cache, before=('', SILENT))
     one, two = (runs.result(workdir) for workdir in workdirs)
     assert one.keys() == two.keys()
@@ -182,12 +186,13 @@ def test_a_batch_that_does_not_divide_is_refused_by_both(tmp_path, compile_cache
         assert 'Traceback' not in output
 
 
+@SHARDED
 def test_sigterm_to_one_stops_both_and_one_process_goes_on(
-    tmp_path, pretrained_alone, compile_cache, tiny_manifest
+    tmp_path, pretrained_alone, compile_cache, tiny_manifest, shard
 ):
-    """Parameters lie in parts on both, and whole on the one."""
+    """Sharded, parameters lie in parts on both, and whole on the one."""
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest)
-    parts = [*arguments, '--config.compute.shard=all']
+    parts = [*arguments, f'--config.compute.shard={shard}']
     processes = start_two(parts, compile_cache, before=(SLOW_STEPS, SLOW_STEPS))
     runs.wait_until(lambda: len(runs.steps_written(tmp_path)) >= 2, processes[1])
     processes[1].send_signal(signal.SIGTERM)

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from big_ssl.errors import InputError
 from big_ssl.planning import program
 from big_ssl.planning.collectives import Collectives, collectives_of
 from big_ssl.planning.flops import flops_of
@@ -110,12 +109,8 @@ def estimate(
       classes, images: see `program.training_step`.
 
     Raises:
-      InputError: as `training_step`, or the batch does not divide over the devices.
+      InputError: as `training_step`.
     """
-    if config.batch_size % len(devices):
-        raise InputError(
-            f'config: batch_size={config.batch_size} does not divide over {len(devices)} devices'
-        )
     log.info('compiling for a batch of %d', config.batch_size)
     mesh = make_mesh(devices)
     start = time.monotonic()

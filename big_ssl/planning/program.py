@@ -30,7 +30,8 @@ def training_step(
       images: of the data set, for `dataset.placement=device`.
 
     Raises:
-      InputError: the config trains nothing, or leaves open how much there is to hold.
+      InputError: the config trains nothing, leaves open how much there is to hold, or has a batch
+        that does not divide over the devices.
     """
     if config.task not in ('contrastive', 'supervised'):
         raise InputError(f'config: task={config.task} trains nothing: there is no step to plan')

@@ -6,9 +6,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from big_ssl.planning.estimate import Estimate
-from big_ssl.planning.topology import GIB, Chip
+from big_ssl.planning.topology import Chip
 
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,6 @@ from jax.experimental import topologies
 from big_ssl import config as config_lib
 from big_ssl.errors import InputError
 
-GIB = 2**30
 LOCAL = 'local'
 
 
@@ -22,9 +21,7 @@ class Chip:
 
     Attributes:
       libtpu: the generation's name there.
-      memory: HBM of a chip, in bytes.
       flops: peak of a chip in bfloat16, in FLOP/s.
-      memory_rate: of a chip's HBM, in bytes/s.
       link_rate: of one link between chips, one way, in bytes/s.
       axes: of the torus, 2 or 3.
       cores_in_name: whether the N of `vX-N` counts cores, of which a chip has two; else chips.
@@ -32,9 +29,7 @@ class Chip:
     """
 
     libtpu: str
-    memory: int
     flops: float
-    memory_rate: float
     link_rate: float
     axes: int
     cores_in_name: bool = False
@@ -42,12 +37,12 @@ class Chip:
 
 
 CHIPS = {
-    'v2': Chip('v2', 16 * GIB, 45e12, 0.70e12, 62e9, 2, cores_in_name=True, devices=2),
-    'v3': Chip('v3', 32 * GIB, 123e12, 0.90e12, 82e9, 2, cores_in_name=True, devices=2),
-    'v4': Chip('v4', 32 * GIB, 275e12, 1.23e12, 45e9, 3, cores_in_name=True),
-    'v5e': Chip('v5e', 16 * GIB, 197e12, 0.82e12, 45e9, 2),
-    'v5p': Chip('v5', 95 * GIB, 459e12, 2.77e12, 90e9, 3, cores_in_name=True),
-    'v6e': Chip('v6e', 32 * GIB, 918e12, 1.64e12, 90e9, 2),
+    'v2': Chip('v2', 45e12, 62e9, 2, cores_in_name=True, devices=2),
+    'v3': Chip('v3', 123e12, 82e9, 2, cores_in_name=True, devices=2),
+    'v4': Chip('v4', 275e12, 45e9, 3, cores_in_name=True),
+    'v5e': Chip('v5e', 197e12, 45e9, 2),
+    'v5p': Chip('v5', 459e12, 90e9, 3, cores_in_name=True),
+    'v6e': Chip('v6e', 918e12, 90e9, 2),
 }
 _ALIASES = {'v5litepod': 'v5e', 'v5lite': 'v5e'}
 _FLAT = {  # chips → sides of a two-dimensional slice
@@ -63,15 +58,11 @@ class Slice:
     """Connected chips.
 
     Attributes:
-      name: as the cloud spells it.
       chip: of which generation.
-      sides: of the torus, in chips.
       devices: as JAX sees them; for compiling, not for running.
     """
 
-    name: str
     chip: Chip
-    sides: tuple[int, ...]
     devices: tuple[jax.Device, ...]
 
     @property
@@ -155,4 +146,4 @@ def open_slice(name: str) -> Slice:
             "libtpu: pip install 'big_ssl[tpu]'; with it, JAX_PLATFORMS=cpu keeps other runs on "
             'the CPU)'
         ) from None
-    return Slice(name, chip, sides, tuple(description.devices))
+    return Slice(chip, tuple(description.devices))

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.mesh import replicated
 
-SHARDINGS = ('none', 'optimizer', 'all')
+SHARDINGS = {'none': (), 'optimizer': ('opt_state',), 'all': ('opt_state', 'params')}
 
 
 @flax.struct.dataclass
@@ -43,8 +43,7 @@ def layout(state: TrainState, mesh: Mesh, shard: str) -> TrainState:
     """
     whole = jax.tree.map(lambda _: replicated(mesh), state)
     cut = jax.tree.map(lambda x: mesh_lib.cut(mesh, x.shape), state)
-    parts = {'none': (), 'optimizer': ('opt_state',), 'all': ('opt_state', 'params')}[shard]
-    return dataclasses.replace(whole, **{name: getattr(cut, name) for name in parts})
+    return dataclasses.replace(whole, **{name: getattr(cut, name) for name in SHARDINGS[shard]})
 
 
 def initial_state(

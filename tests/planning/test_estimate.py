@@ -15,7 +15,8 @@ from big_ssl.models import resnet
 from big_ssl.planning import estimate as estimate_lib
 from big_ssl.planning.estimate import Estimate, Memory, estimate, largest_batch
 from big_ssl.planning.program import training_step
-from big_ssl.planning.topology import GIB, open_slice
+from big_ssl.planning.summary import GIB
+from big_ssl.planning.topology import open_slice
 from big_ssl.tasks import contrastive, supervised
 from big_ssl.tasks.labelled import open_data
 from big_ssl.train.mesh import make_mesh

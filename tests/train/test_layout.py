@@ -70,7 +70,7 @@ def ways():
         return {shard: trained(shard) for shard in SHARDINGS}
 
 
-@pytest.mark.parametrize('shard', SHARDINGS[1:])
+@pytest.mark.parametrize('shard', list(SHARDINGS)[1:])
 def test_the_same_training(ways, shard):
     """Differences are small beside what training changed."""
     plain, losses, _ = ways['none']
