@@ -235,16 +235,22 @@ def _next(settings: Settings) -> str:
     return f'python -m big_ssl.main --config=configs/{config}.py --workdir=runs/1 {data}{labels}'
 
 
+class _Stopped(BaseException):
+    """Asked to stop. Not an Exception: libraries catch those wherever the signal finds them."""
+
+
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise Preempted."""
 
     def stop(*_: object) -> NoReturn:
-        raise Preempted('stopped')
+        raise _Stopped
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
+    except _Stopped:
+        raise Preempted('stopped') from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

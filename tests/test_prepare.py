@@ -1,5 +1,6 @@
 """The command line of `big_ssl.prepare`: what is wrong with the input, and being stopped."""
 
+import contextlib
 import os
 import random
 import signal
@@ -12,9 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
 from big_ssl import prepare
 from big_ssl.data import records
+from big_ssl.preparation import work
 from tests.helpers import save, sixteen_bit_rgb_png, smooth, write_table
 
 ROOT = Path(__file__).parent.parent
@@ -297,3 +300,20 @@ def test_asked_to_stop_it_exits_with_75_and_two_at_once_are_refused(tmp_path):
     assert process.returncode == 75, output
     assert 'stopped; run the same command again to go on' in output and 'Traceback' not in output
     assert not (tmp_path / 'set').exists()
+
+
+def test_a_stop_is_heard_where_a_library_catches_exceptions(tmp_path, monkeypatch, capsys):
+    """As tqdm does while it starts its thread."""
+
+    def bar(**options):
+        with contextlib.suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return tqdm(**options)
+
+    monkeypatch.setattr(work, 'tqdm', bar)
+    arguments = [f'--manifest={good_table(tmp_path)}', f'--out={tmp_path}/set', '--workers=1']
+    assert prepare.main(['prepare', *arguments]) == 75
+    assert capsys.readouterr().err.splitlines()[-1].startswith('stopped; run the same command')
+    monkeypatch.undo()
+    assert prepare.main(['prepare', *arguments]) == 0
