@@ -155,6 +155,13 @@ def test_wrong_images(tmp_path, capsys, wrong):
     assert len(records.open_records(str(tmp_path / 'set'))) == 11
 
 
+def test_paths_of_windows(tmp_path, capsys):
+    good_table(tmp_path, changed(3, image_path='sub\\3.png'))
+    message = error_of(capsys, f'--manifest={tmp_path}/table.csv', f'--out={tmp_path}/set',
+                       '--workers=1')  # fmt: skip
+    assert 'row 5: ' in message and 'no such file; here folders are separated by /' in message
+
+
 FLAGS = [
     ([], 'give either --manifest=FILE or --source=NAME'),
     (['--manifest=M', '--source=scin', '--raw=.', '--out=O'], 'give either --manifest=FILE or'),

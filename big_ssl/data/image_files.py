@@ -53,7 +53,7 @@ def open_image(
     try:
         image = Image.open(file, formats=formats)
     except FileNotFoundError:
-        raise ValueError('no such file') from None
+        raise ValueError(no_such_file(str(file))) from None
     except Image.DecompressionBombError:
         raise ValueError('more pixels than Pillow opens') from None
     except (OSError, ValueError, SyntaxError, MemoryError) as error:
@@ -64,6 +64,11 @@ def open_image(
         image.close()
         raise ValueError(found)
     return image
+
+
+def no_such_file(path: str) -> str:
+    """What is wrong with a path under which nothing is; tables made on Windows have backslashes."""
+    return 'no such file' + ('; here folders are separated by /, not by \\' if '\\' in path else '')
 
 
 def _problem(image: Image.Image, max_pixels: int) -> str:

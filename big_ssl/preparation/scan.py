@@ -9,6 +9,7 @@ import pandas as pd
 from etils import epath
 from PIL import Image
 
+from big_ssl.data import image_files
 from big_ssl.preparation import duplicates, pictures
 from big_ssl.preparation.pictures import Reading
 
@@ -68,7 +69,7 @@ def read_source(path: str) -> bytes:
     try:
         return epath.Path(path).read_bytes()
     except FileNotFoundError:
-        raise ValueError('no such file') from None
+        raise ValueError(image_files.no_such_file(path)) from None
     except OSError as error:
         raise ValueError(error.strerror or _one_line(error)) from None
 
