@@ -103,12 +103,17 @@ def set_up_logging() -> None:
     absl_logging.set_verbosity(absl_logging.ERROR)
     # orbax leaves tasks behind where a checkpoint is damaged; asyncio would tell at the very end
     logging.getLogger('asyncio').setLevel(logging.CRITICAL)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
     logger = logging.getLogger('big_ssl')
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [logging.StreamHandler()]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    start_lines_with('')
+
+
+def start_lines_with(text: str) -> None:
+    """Puts a text between the time and what is said: which host speaks, in a job of several."""
+    for handler in logging.getLogger('big_ssl').handlers:
+        handler.setFormatter(logging.Formatter(f'%(asctime)s {text}%(message)s', '%H:%M:%S'))
 
 
 def _end(code: int, line: str) -> int:

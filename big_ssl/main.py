@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 the input is wrong; 3 training diverged; 75 stopped after 
 command again.
 """
 
+import functools
 import importlib
 import logging
 import sys
@@ -54,9 +55,17 @@ def parse(argv: Sequence[str]) -> Command:
 
 def run(config: ConfigDict, workdir: str, given: frozenset[str] = frozenset()) -> None:
     """Does what `config.task` says in `workdir`; `given` are keys that are not to be changed."""
-    from big_ssl.train import distributed, workdir as workdir_lib  # noqa: I001  JAX starts here
+    from big_ssl.train import distributed  # JAX starts here
 
     distributed.start()
+    command_line.start_lines_with(distributed.name())
+    work = functools.partial(_work, config, workdir, given)
+    distributed.run(work, command_line.exit_code)
+
+
+def _work(config: ConfigDict, workdir: str, given: frozenset[str]) -> None:
+    from big_ssl.train import workdir as workdir_lib
+
     if config.init_from and config.task in ('evaluate', 'predict', 'embed'):
         from big_ssl.tasks import trained
 

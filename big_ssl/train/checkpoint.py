@@ -19,6 +19,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from big_ssl.errors import InputError
 from big_ssl.files import CHECKPOINTS
+from big_ssl.train import distributed
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.state import TrainState
 
@@ -163,6 +164,8 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
         except Exception as error:  # orbax and tensorstore raise many kinds
+            if distributed.lost_others(error):
+                raise
             reason = ' '.join(str(error).split())[:300]
             raise Damaged(f'{self.folder / str(step)}: cannot be restored: {reason}') from error
 

@@ -1,13 +1,27 @@
-"""One job on one or many processes: joining them, and stopping all of them at the same step."""
+"""One job on one or many processes: joining them, stopping at one step, and ending together."""
 
+import ctypes
 import os
+import re
 import signal
 import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
 
 import jax
 from jax.experimental import multihost_utils
 
-HEARTBEAT_SECONDS = 30
+from big_ssl.errors import Preempted
+
+HEARTBEAT_SECONDS = 20
+_GRACE = 3.0  # seconds in which a process that has something to say itself can say it
+_PREEMPTED, _CRASHED = 75, 1
+_AGAIN = 'run the same command again to go on'
+_OTHERS_GONE = re.compile(
+    'gloo|nccl|coordination|heartbeat|unavailable|connection|barrier|preempt', re.IGNORECASE
+)
 _NO_HEARTBEAT = 10**8  # seconds: nobody waits for a job of one process, which may sleep for days
 
 
@@ -41,6 +55,74 @@ def start() -> None:
             heartbeat_timeout_seconds=_NO_HEARTBEAT,
         )
     signal.signal(signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def name() -> str:
+    """Which process of the job this is, and where, or '' where it is the only one."""
+    if jax.process_count() == 1:
+        return ''
+    return f'[{jax.process_index()} of {jax.process_count()}, {socket.gethostname()}] '
+
+
+def run(work: Callable[[], None], exit_code: Callable[[Callable[[], None]], int]) -> None:
+    """Does this process's part of the job.
+
+    Where there are others, a process that cannot go on ends at once, without the farewell for which
+    JAX would wait minutes; the others notice, and end too, with 75.
+
+    Args:
+      work: raises as the command line's exit codes say.
+      exit_code: does it, says what went wrong, and returns the code.
+    """
+    if jax.process_count() == 1:
+        work()
+        return
+    handler = _end_with_others()
+    try:
+        code = exit_code(work)
+    except Exception as error:
+        if lost_others(error):
+            print(f'{_others_gone()}; {_AGAIN}', file=sys.stderr)
+            code = _PREEMPTED
+        else:
+            traceback.print_exc()
+            code = _CRASHED
+    if code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    del handler
+
+
+def lost_others(error: BaseException) -> bool:
+    """Whether JAX raised this, or what it comes from, because other processes have gone."""
+    causes = (error, error.__cause__, error.__context__)
+    return any(
+        isinstance(cause, jax.errors.JaxRuntimeError) and bool(_OTHERS_GONE.search(str(cause)))
+        for cause in causes
+    )
+
+
+def _others_gone() -> str:
+    number, count = jax.process_index(), jax.process_count()
+    return f'process {number} of {count} ends: another process of the job has gone'
+
+
+def _end_with_others() -> object:
+    """Exit code 75 where JAX's own threads would abort the process, as they do when others go.
+
+    Returns:
+      what must stay alive for that.
+    """
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int)
+    def aborted(_: int) -> None:
+        time.sleep(_GRACE)
+        os.write(2, f'{_others_gone()}; {_AGAIN}\n'.encode())
+        os._exit(_PREEMPTED)
+
+    ctypes.CDLL(None).signal(signal.SIGABRT, aborted)
+    return aborted
 
 
 class StopRequest:
