@@ -124,6 +124,7 @@ def _add_model(config: ConfigDict) -> None:
     config.compute.remat = 'none'  # less memory: norms (again in the backward pass) | blocks
     config.compute.scan_blocks = False  # compile the equal blocks of a stage once
     config.compute.watchdog_seconds = 600.0  # without a step: a warning with all stacks; 0: never
+    config.compute.profile_steps = 0  # so many steps are profiled for TensorBoard
     config.compute.shard = 'none'  # over the devices: optimizer (its state) | all (parameters too)
 
 

@@ -13,9 +13,13 @@ from pathlib import Path
 
 from etils import epath
 
+from big_ssl import lease
 from big_ssl.errors import InputError
+from big_ssl.files import is_remote
 
 log = logging.getLogger(__name__)
+
+_IMPORTED = time.monotonic()
 
 
 def die_with_parent() -> None:
@@ -24,11 +28,21 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def seconds_since_start() -> float:
+    """Of this process; where that is not known (not Linux), since this file was imported."""
+    try:
+        begun = int(Path('/proc/self/stat').read_text().rpartition(')')[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - begun / os.sysconf('SC_CLK_TCK')
+    except (OSError, AttributeError):
+        return time.monotonic() - _IMPORTED
+
+
 @contextlib.contextmanager
 def alone(path: epath.PathLike, message: str, patience: float = 0.0) -> Iterator[None]:
-    """Holds a lock on a local file or folder, which goes with the process.
+    """Holds a lock on a file or folder, which a dead process does not leave behind.
 
-    Remote paths, and file systems that know no locks, are not locked.
+    In a bucket that is a lease (see `lease.lease`) on the object `path/in_use`; a local file system
+    that knows no locks is not locked.
 
     Args:
       path: a folder, or a file that is made if it is not there.
@@ -38,8 +52,9 @@ def alone(path: epath.PathLike, message: str, patience: float = 0.0) -> Iterator
     Raises:
       InputError: another process holds it.
     """
-    if '://' in str(path):
-        yield
+    if is_remote(path):
+        with lease.lease(epath.Path(path) / 'in_use', message):
+            yield
         return
     how = os.O_RDONLY if Path(path).is_dir() else os.O_RDWR | os.O_CREAT
     handle = os.open(path, how, 0o644)

@@ -24,7 +24,7 @@ from etils import epath
 
 from big_ssl import command_line
 from big_ssl.errors import InputError, RunsFailed
-from big_ssl.files import REPORT
+from big_ssl.files import REPORT, is_remote
 from big_ssl.studies import design, execute, settings
 from big_ssl.studies.run import Run
 
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> None:
     if not values.workdir:
         raise InputError('--workdir is missing: the folder of the study')
     workdir = values.workdir
-    study = epath.Path(workdir if '://' in workdir else Path(workdir).resolve())
+    study = epath.Path(workdir if is_remote(workdir) else Path(workdir).resolve())
     runs = design.runs_of(config, given)
     for each in runs:
         each.check(study)

@@ -11,8 +11,9 @@ os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {DEVICES}'
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from etils import epath  # noqa: E402
 
-from tests import runs  # noqa: E402
+from tests import bucket, runs  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
@@ -34,6 +35,15 @@ def compile_cache(tmp_path_factory) -> str:
 def tiny_manifest(tmp_path_factory) -> str:
     """40 cases of one or two 24-pixel images, two classes, three splits."""
     return runs.tiny_images(tmp_path_factory.mktemp('images'))
+
+
+@pytest.fixture
+def gs(tmp_path, monkeypatch) -> Path:
+    """The folder that gs:// is."""
+    root = tmp_path / 'gs'
+    root.mkdir()
+    monkeypatch.setattr(epath.gpath._GPath, '_backend', bucket.backend_of_paths(root))
+    return root
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from big_ssl.data import image_files, windows
 from big_ssl.data.image_files import PNG16
 from big_ssl.data.manifest import Manifest
 from big_ssl.errors import InputError
+from big_ssl.files import is_remote
 
 _WORKERS = 16
 
@@ -143,7 +144,7 @@ def _opened(table: ImageTable, row: int) -> Image.Image:
         if (store := table.manifest.store) is not None:
             return image_files.open_image(io.BytesIO(store.read(np.array([row]))[0]))
         # Only for remote paths is epath's open used: it is ten times slower on local files.
-        file = io.BytesIO(epath.Path(path).read_bytes()) if '://' in path else path
+        file = io.BytesIO(epath.Path(path).read_bytes()) if is_remote(path) else path
         return image_files.open_image(file)
     except (OSError, ValueError) as error:
         raise table.error(row, error) from None

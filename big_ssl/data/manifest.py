@@ -21,6 +21,7 @@ from jaxtyping import Bool, Int, UInt8
 from big_ssl.data import splits
 from big_ssl.data.tables import read_table
 from big_ssl.errors import InputError
+from big_ssl.files import is_remote
 
 SEPARATOR, UNCERTAIN = '|', '?'  # of several labels; after one that is uncertain
 ALL = 'all'
@@ -111,7 +112,7 @@ class Manifest:
         folder = self.folder
 
         def listed(path: str) -> str:
-            if folder is None or ('://' in path) != ('://' in folder):
+            if folder is None or is_remote(path) != is_remote(folder):
                 return path
             return os.path.relpath(path, folder)
 
@@ -242,7 +243,7 @@ def _resolve(
         if not value:
             raise InputError(f'{where(row)}: column {column!r} is empty')
         inside = os.path.normpath(value)
-        if '://' in value:
+        if is_remote(value):
             resolved.append(value)
         elif os.path.isabs(value):
             resolved.append(inside)

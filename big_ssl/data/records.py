@@ -24,7 +24,7 @@ from jaxtyping import Bool, Int, UInt8
 from big_ssl.data import manifest as manifest_lib
 from big_ssl.data.manifest import Manifest
 from big_ssl.errors import InputError
-from big_ssl.files import cache_folder
+from big_ssl.files import cache_folder, is_remote
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Records:
 
 @functools.lru_cache(maxsize=512)
 def _reader(path: str) -> ArrayRecordReader:
-    local = _local_copy(path) if '://' in path else path
+    local = _local_copy(path) if is_remote(path) else path
     return ArrayRecordReader(local, 'readahead_buffer_size:0')
 
 

@@ -10,6 +10,7 @@ from etils import epath
 
 from big_ssl.data import records
 from big_ssl.errors import InputError
+from big_ssl.files import is_remote
 from big_ssl.preparation.work import clear_scratch, written
 
 REJECTED, DUPLICATES = 'rejected.csv', 'duplicates.csv'
@@ -36,7 +37,7 @@ class Folders:
         """Those of a record set at `out`."""
         path = out.rstrip('/')
         work = epath.Path(f'{path}.partial')
-        return cls(epath.Path(path), work, epath.Path(path) if '://' in out else work / 'set')
+        return cls(epath.Path(path), work, epath.Path(path) if is_remote(out) else work / 'set')
 
     @property
     def scan(self) -> epath.Path:

@@ -25,6 +25,7 @@ from big_ssl.data import records, tfds_layout
 from big_ssl.data.cases import case_names
 from big_ssl.data.manifest import Manifest
 from big_ssl.errors import InputError
+from big_ssl.files import is_remote
 from big_ssl.preparation import dividing, listing, page, shards
 from big_ssl.preparation.dividing import Divided
 from big_ssl.preparation.duplicates import Duplicates
@@ -259,7 +260,7 @@ def _describe(
     held = 1 + index.groupby('shard')['record'].max()
     for name, count in zip(names, held):
         path = str(folders.set / name)
-        if '://' not in path and ArrayRecordReader(path).num_records() != count:
+        if not is_remote(path) and ArrayRecordReader(path).num_records() != count:
             raise InputError(f'{path}: does not hold the {count} cases written; is the disk sound?')
     tfds_layout.write_metadata(folders.set, index)
 

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from big_ssl import processes
 from big_ssl.errors import InputError, Preempted
+from big_ssl.files import is_remote
 from big_ssl.preparation import scan, shards
 from big_ssl.preparation.pictures import Reading
 
@@ -97,7 +98,7 @@ class Write(Task):
 @contextlib.contextmanager
 def written(target: str) -> Iterator[Path]:
     """A new local file that becomes `target`, local or remote, in one step at the end."""
-    remote = '://' in target
+    remote = is_remote(target)
     folder = tempfile.gettempdir() if remote else str(Path(target).parent)
     with tempfile.TemporaryDirectory(dir=folder, prefix='.writing-') as scratch:
         file = Path(scratch) / Path(target).name
@@ -182,7 +183,7 @@ def run_on_beam(tasks: Sequence[Task], what: str, *, runner: str, options: Seque
 
 def clear_scratch(folder: str) -> None:
     """Removes what pieces that were killed have left in a local folder."""
-    if '://' not in folder:
+    if not is_remote(folder):
         for scratch in Path(folder).glob('.writing-*'):
             shutil.rmtree(scratch, ignore_errors=True)
 

@@ -18,6 +18,7 @@ from big_ssl import processes
 from big_ssl.command_line import DIVERGED, PREEMPTED, WRONG_INPUT
 from big_ssl.command_line import DONE as EXIT_DONE
 from big_ssl.errors import InputError, Preempted
+from big_ssl.files import is_remote
 from big_ssl.studies.run import DONE, HAS_DIVERGED, Run
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def _do(run: Run, study: epath.Path, stop: '_Stop') -> int:
     path = study / LOGS / f'{run.name}.log'
     path.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
-    if '://' not in str(study):
+    if not is_remote(study):
         environment.setdefault('JAX_COMPILATION_CACHE_DIR', str(study / '.compiled'))
     with path.open('a') as file:
         process = subprocess.Popen(

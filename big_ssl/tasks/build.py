@@ -54,6 +54,7 @@ def make_plan(config: ConfigDict, epoch: int) -> Plan:
         **every,
         images_per_step=config.batch_size,
         watchdog_seconds=config.compute.watchdog_seconds,
+        profile_steps=config.compute.profile_steps,
     )
 
 

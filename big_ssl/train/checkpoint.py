@@ -18,9 +18,10 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
 from big_ssl.errors import InputError
-from big_ssl.files import CHECKPOINTS
+from big_ssl.files import CHECKPOINTS, is_remote
 from big_ssl.train import distributed
 from big_ssl.train import mesh as mesh_lib
+from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,9 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: epath.Path, *, keep: int = 1, read_only: bool = False) -> None:
-        self.folder = (workdir / CHECKPOINTS).resolve()
+        workdir_lib.check_reachable(workdir)
+        folder = workdir / CHECKPOINTS
+        self.folder = folder if is_remote(folder) else folder.resolve()  # orbax wants it absolute
         if read_only and not self.folder.exists():
             raise InputError(
                 f'{workdir}: no checkpoints there; is it the workdir of a big_ssl run?'

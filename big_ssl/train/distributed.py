@@ -11,9 +11,8 @@ import traceback
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
-
-from big_ssl.errors import Preempted
 
 HEARTBEAT_SECONDS = 20
 _GRACE = 3.0  # seconds in which a process that has something to say itself can say it
@@ -62,6 +61,13 @@ def name() -> str:
     if jax.process_count() == 1:
         return ''
     return f'[{jax.process_index()} of {jax.process_count()}, {socket.gethostname()}] '
+
+
+def largest(value: float) -> float:
+    """The largest of what the processes have; all must ask."""
+    if jax.process_count() == 1:
+        return value
+    return float(multihost_utils.process_allgather(np.array(value, np.float32)).max())
 
 
 def run(work: Callable[[], None], exit_code: Callable[[Callable[[], None]], int]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -10,11 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from big_ssl import processes
 from big_ssl.errors import Diverged, Preempted
+from big_ssl.train import distributed
 from big_ssl.train.checkpoint import Checkpoints
+from big_ssl.train.profile import Profile, device_memory
 from big_ssl.train.state import TrainState
 from big_ssl.train.watchdog import Watchdog
 from big_ssl.train.writers import MetricsWriter, Progress
+
+log = logging.getLogger(__name__)
 
 Batch = Any
 Metrics = dict[str, float]
@@ -28,7 +34,12 @@ ADVICE = (
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """When things happen, all in steps; `watchdog_seconds` as in `watchdog.Watchdog`."""
+    """When things happen, all in steps.
+
+    Attributes:
+      watchdog_seconds: as in `watchdog.Watchdog`.
+      profile_steps: as in `profile.Profile`.
+    """
 
     total: int
     log_every: int
@@ -36,6 +47,7 @@ class Plan:
     checkpoint_every: int
     images_per_step: int
     watchdog_seconds: float = 0
+    profile_steps: int = 0
 
     def due(self, step: int) -> 'Due':
         """What happens after `step`; everything after the last."""
@@ -88,7 +100,8 @@ def fit(
     with contextlib.closing(_Journal(plan, first, writer, what)) as journal:
         if first == 0:
             writer.write(0, 'val', monitor(state))
-        for step, batch in zip(range(first + 1, plan.total + 1), batches(range(first, plan.total))):
+        coming = journal.timed(batches(range(first, plan.total)))
+        for step, batch in zip(range(first + 1, plan.total + 1), coming):
             state, metrics = step_fn(state, batch)
             stop, due = should_stop(), plan.due(step)
             journal.trained(step, metrics, due, stop)
@@ -98,6 +111,7 @@ def fit(
             figures = journal.judged(step, monitor, state) if due.monitor else {}
             best = figures.get(score) if score else None
             if due.save or stop or best is not None:
+                writer.flush()  # a run that goes on from here has what came before
                 checkpoints.save(state, about, best)
             if stop and step < plan.total:
                 raise Preempted(f'stopped at step {step} of {plan.total}, saved')
@@ -111,6 +125,7 @@ class _Journal:
         self._first, self._writer, self._what = first, writer, what
         self._progress = Progress(plan.total, first, what)
         self._clock = _Clock(plan.images_per_step, first)
+        self._profile = Profile(plan.profile_steps, first, writer.folder)
         self._watchdog = Watchdog(plan.watchdog_seconds)
         self._losses: list[jax.Array] = []
         self._values: Metrics = {}
@@ -118,18 +133,32 @@ class _Journal:
     def trained(self, step: int, metrics: Mapping[str, jax.Array], due: Due, stop: bool) -> None:
         """Takes a step's numbers; raises Diverged if a loss since the last look is not finite."""
         self._watchdog.alive(f'step {step} began')
+        self._profile.trained(step, metrics['loss'])
         self._losses.append(metrics['loss'])
         if any(due) or stop or step == self._first + 1:
             self._values = {name: float(v) for name, v in jax.device_get(metrics).items()}
             _check_losses(self._losses, step)
             self._losses.clear()
 
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches, with the time that they are waited for on the clock."""
+        self._clock.restart(self._first)
+        while True:
+            with self._clock.waiting():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
     def show(self, step: int, due: Due) -> None:
         if due.log:
-            self._values['images_per_second'] = self._clock.images_per_second(step)
+            self._values |= self._clock.figures(step) | device_memory()
             self._writer.write(step, 'train', self._values)
         if due.log or step == self._first + 1:
             self._progress.update(step, self._values)
+        if step == self._first + 1:
+            log.info('first step %.1f s after the start', processes.seconds_since_start())
+            self._clock.restart(step)  # compiling is not part of the speed
 
     def judged(
         self, step: int, monitor: Callable[[TrainState], Metrics], state: TrainState
@@ -143,28 +172,44 @@ class _Journal:
 
     def close(self) -> None:
         self._watchdog.close()
+        self._profile.close()
         self._progress.close()
         self._writer.close()
 
 
 class _Clock:
-    """Images a second since the last question, monitoring left out."""
+    """Speed and waiting since the last question, monitoring left out."""
 
     def __init__(self, images_per_step: int, step: int) -> None:
         self._images_per_step = images_per_step
-        self._time, self._step = time.monotonic(), step
+        self.restart(step)
 
-    def images_per_second(self, step: int) -> float:
-        now = time.monotonic()
-        speed = self._images_per_step * (step - self._step) / max(now - self._time, 1e-9)
-        self._time, self._step = now, step
-        return speed
+    def restart(self, step: int) -> None:
+        self._time, self._step, self._waited = time.monotonic(), step, 0.0
+
+    def figures(self, step: int) -> Metrics:
+        """Of each step since the last question; the wait is that of the host that waited most."""
+        steps = max(step - self._step, 1)
+        seconds = max(time.monotonic() - self._time, 1e-9) / steps
+        waited = self._waited / steps
+        self.restart(step)
+        return {
+            'images_per_second': self._images_per_step / seconds,
+            'step_seconds': seconds,
+            'input_wait_seconds': distributed.largest(waited),
+        }
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         start = time.monotonic()
         yield
         self._time += time.monotonic() - start
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self._waited += time.monotonic() - start
 
 
 def _check_losses(losses: list[jax.Array], step: int) -> None:

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from big_ssl import config as config_lib
 from big_ssl import processes
 from big_ssl.errors import InputError
-from big_ssl.files import CONFIG, DIVERGED
+from big_ssl.files import CONFIG, DIVERGED, is_remote
 
 _PATIENCE = 5.0  # seconds that a killed run may take to be gone
 
@@ -25,6 +25,7 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
       InputError: it holds another config, or cannot be made.
     """
     folder = epath.Path(workdir)
+    check_reachable(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / CONFIG).exists():
@@ -44,9 +45,18 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
     return folder
 
 
+def check_reachable(folder: epath.Path) -> None:
+    """Raises InputError where a package is missing that checkpoints in a bucket need."""
+    if is_remote(folder):
+        try:
+            from google.cloud import storage  # noqa: F401  imported by orbax
+        except ImportError:
+            raise InputError(f"{folder}: needs pip install 'big_ssl[gcs]'") from None
+
+
 @contextlib.contextmanager
 def held(folder: epath.Path) -> Iterator[None]:
-    """Keeps other runs out of a local workdir for as long as this job lives.
+    """Keeps other runs out of a workdir for as long as this job lives.
 
     Process 0 holds the lock, and all hear of it. A dead run leaves none behind.
 
@@ -62,8 +72,8 @@ def held(folder: epath.Path) -> Iterator[None]:
         if jax.process_index() == 0:
             try:
                 stack.enter_context(processes.alone(folder, message, _PATIENCE))
-            except InputError:
-                free = False
+            except InputError as error:
+                free, message = False, str(error)
         if jax.process_count() > 1:
             free = bool(multihost_utils.broadcast_one_to_all(np.array(free)))
         if not free:
@@ -96,9 +106,10 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
 
 def write(path: epath.Path, content: str | bytes) -> None:
     """Replaces a file in one step."""
-    temporary = path.parent / f'.{path.name}.writing'
+    temporary = path if is_remote(path) else path.parent / f'.{path.name}.writing'
     if isinstance(content, str):
         temporary.write_text(content)
     else:
         temporary.write_bytes(content)
-    temporary.replace(path)
+    if temporary != path:  # an object of a bucket is whole or not there
+        temporary.replace(path)

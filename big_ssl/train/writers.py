@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from big_ssl.files import METRICS
 from big_ssl.train import workdir as workdir_lib
+from big_ssl.train.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -23,18 +24,26 @@ class MetricsWriter:
     """`metrics.jsonl` and TensorBoard events of a workdir; only process 0 writes.
 
     What an interrupted run wrote after the step it resumes from is dropped, so that each step is
-    there once; a run that starts at step 0 (again) drops everything.
+    there once; a run that starts at step 0 (again) drops everything. Into a bucket both are copied
+    once a minute, and when `flush` asks for it.
+
+    Attributes:
+      folder: where further files for TensorBoard may be written, None where nothing is.
     """
 
     def __init__(self, workdir: epath.Path, resumed_step: int) -> None:
+        self.folder: epath.Path | None = None
         self._active = jax.process_index() == 0
         if not self._active:
             return
-        self._path = workdir / METRICS
+        self._spool = Spool(workdir)
+        self.folder = self._spool.folder
+        self._path = self.folder / METRICS
         first = resumed_step + 1 if resumed_step else 0
         kept = [json.dumps(line) for line in read_metrics(workdir) if line['step'] < first]
         workdir_lib.write(self._path, ''.join(line + '\n' for line in kept))
-        self._events = EventFileWriter(str(workdir))
+        self._spool.flush()
+        self._events = EventFileWriter(str(self.folder))
         start = SessionLog(status=SessionLog.START)
         self._events.add_event(Event(session_log=start, step=first))
 
@@ -43,21 +52,25 @@ class MetricsWriter:
         if not self._active:
             return
         line = json.dumps({'step': step, 'split': split, **values}) + '\n'
-        if '://' in str(self._path):  # object stores cannot append
-            workdir_lib.write(self._path, self._path.read_text() + line)
-        else:
-            with self._path.open('a') as file:
-                file.write(line)
+        with self._path.open('a') as file:
+            file.write(line)
         tags = [
             Summary.Value(tag=f'{split}/{name}', simple_value=value)
             for name, value in values.items()
         ]
         self._events.add_event(Event(step=step, wall_time=time.time(), summary=Summary(value=tags)))
-        self._events.flush()  # what a checkpoint follows must not be lost by a kill
+        self._events.flush()
+        self._spool.rest()
+
+    def flush(self) -> None:
+        """Makes sure that a kill loses nothing of what was written."""
+        if self._active:
+            self._spool.flush()
 
     def close(self) -> None:
         if self._active:
             self._events.close()
+            self._spool.close()
 
 
 def read_metrics(workdir: epath.Path) -> list[dict]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 from big_ssl.errors import InputError
+from big_ssl.files import is_remote
 
 _IMAGES = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.dcm')
 _Places = dict[str, list[str]]
@@ -41,7 +42,7 @@ def listed(folder: str, leaf: re.Pattern[str] | None = None) -> tuple[list[str],
       InputError: the folder cannot be listed.
     """
     try:
-        kinds = dict(_remote(folder, leaf) if '://' in folder else _local(folder))
+        kinds = dict(_remote(folder, leaf) if is_remote(folder) else _local(folder))
     except OSError as error:
         raise InputError(f'{folder}: cannot be listed: {error.strerror or error}') from None
     names = sorted(name for name in kinds if not name.startswith('.'))
