@@ -96,11 +96,11 @@ def settings(config: ConfigDict) -> Iterable[str]:
 
 
 def set_up_logging() -> None:
-    """Our own lines to stderr; of the libraries' (absl's logger) only errors."""
+    """Our own lines to stderr, and no others: what libraries log as errors (absl) they raise too."""
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # only decodes here; it announces itself
     flags.FLAGS.mark_as_parsed()  # else absl says so before its first line
-    absl_logging.set_verbosity(absl_logging.ERROR)
+    absl_logging.set_verbosity(absl_logging.FATAL)
     # orbax leaves tasks behind where a checkpoint is damaged; asyncio would tell at the very end
     logging.getLogger('asyncio').setLevel(logging.CRITICAL)
     logger = logging.getLogger('big_ssl')

@@ -286,6 +286,7 @@ def _check_numbers(config: ConfigDict) -> None:
         'augment.rotation_degrees': (0, 180),
         'dataset.device_size': (0, 8192),
         'compute.watchdog_seconds': (0, math.inf),
+        'compute.profile_steps': (0, 10_000),
     } | {
         f'augment.{name}': (0, 1)
         for name in (

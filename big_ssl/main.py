@@ -71,7 +71,7 @@ def _work(config: ConfigDict, workdir: str, given: frozenset[str]) -> None:
 
         trained.take_over(config, given)
     folder = workdir_lib.claim(workdir, config.to_dict())
-    with workdir_lib.held(folder):
+    with workdir_lib.held(folder), workdir_lib.on_a_sound_disk(folder):
         if (folder / RESULT).exists():
             log.info('already done: %s', folder / RESULT)
             return

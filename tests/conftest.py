@@ -37,6 +37,21 @@ def tiny_manifest(tmp_path_factory) -> str:
     return runs.tiny_images(tmp_path_factory.mktemp('images'))
 
 
+@pytest.fixture(scope='session')
+def straight(tmp_path_factory, compile_cache, tiny_manifest):
+    """Finished runs that nothing disturbed, by config and further flags."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def get(config: str, *more: str) -> Path:
+        key = (config, *more)
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp('straight')
+            runs.run(runs.flags(config, made[key], tiny_manifest, *more), compile_cache)
+        return made[key]
+
+    return get
+
+
 @pytest.fixture
 def gs(tmp_path, monkeypatch) -> Path:
     """The folder that gs:// is."""

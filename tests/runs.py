@@ -3,10 +3,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -18,7 +19,17 @@ from big_ssl.train.writers import read_metrics
 from tests import helpers
 
 ROOT = Path(__file__).parent.parent
+TIMES = ('images_per_second', 'step_seconds', 'input_wait_seconds')
 PATIENCE = 300  # seconds, for a machine that does other things too
+SLOW_STEPS = """
+import time
+from big_ssl.tasks import build
+make_update = build.make_update
+def slow_update(*args):
+    step = make_update(*args)
+    return lambda *batch: (time.sleep(0.5), step(*batch))[1]
+build.make_update = slow_update
+"""
 TWO_BLOCKS = 'from big_ssl.models import resnet; resnet.STAGE_SIZES[18] = (1, 1)'
 
 
@@ -77,6 +88,45 @@ def start(
     )
 
 
+def start_job(
+    arguments: list[str],
+    cache: str,
+    processes: int = 2,
+    *,
+    before: Sequence[str] = (),
+    **environment: str,
+) -> list[subprocess.Popen]:
+    """Processes of one job, four devices in all; `before` is code for each of them."""
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        address = f'localhost:{free.getsockname()[1]}'
+    return [
+        start(
+            arguments,
+            cache,
+            before=before[index] if before else '',
+            XLA_FLAGS=f'--xla_force_host_platform_device_count={4 // processes}',
+            JAX_COORDINATOR_ADDRESS=address,
+            JAX_NUM_PROCESSES=str(processes),
+            JAX_PROCESS_ID=str(index),
+            **environment,
+        )
+        for index in range(processes)
+    ]
+
+
+def finish_job(job: list[subprocess.Popen]) -> list[tuple[int, str]]:
+    """Exit code and output of each process."""
+    return [finish(process) for process in job]
+
+
+def run_job(arguments: list[str], cache: str, processes: int = 2, **options) -> list[str]:
+    """The output of each process; all must end well."""
+    ends = finish_job(start_job(arguments, cache, processes, **options))
+    assert [code for code, _ in ends] == [0] * processes, '\n'.join(output for _, output in ends)
+    return [output for _, output in ends]
+
+
 def finish(process: subprocess.Popen) -> tuple[int, str]:
     """Exit code and output."""
     try:
@@ -121,11 +171,10 @@ def steps_written(workdir: Path) -> list[int]:
 
 def metrics(workdir: Path) -> list[dict]:
     """The lines of `metrics.jsonl` without the time that steps took; each must be whole."""
-    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    return [
-        {name: value for name, value in json.loads(line).items() if name != 'images_per_second'}
-        for line in lines
-    ]
+    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    for line in lines:
+        assert (line['split'] == 'train') == all(name in line for name in TIMES), line
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 
 def checkpoints(workdir: Path) -> Checkpoints:
@@ -140,6 +189,15 @@ def assert_equal_weights(one: Path, other: Path) -> None:
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b)):
         assert x.tobytes() == y.tobytes(), path
+
+
+def assert_same_run(workdir: Path, straight: Path) -> None:
+    """Bit by bit: weights, metrics, each step once, results."""
+    assert_equal_weights(workdir, straight)
+    assert metrics(workdir) == metrics(straight)
+    assert result(workdir) == result(straight)
+    once = [(line['step'], line['split']) for line in metrics(workdir)]
+    assert len(once) == len(set(once))
 
 
 def result(workdir: Path) -> dict:

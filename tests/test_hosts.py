@@ -1,8 +1,6 @@
-"""Two processes on one machine, two devices each, against one process."""
+"""Two and four processes on one machine, four devices in all, against one process."""
 
-import json
 import signal
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,9 @@ from big_ssl.data.sampler import Sampler
 from big_ssl.main import parse
 from big_ssl.train import mesh as mesh_lib
 from tests import runs
-from tests.test_resume import SLOW_STEPS
 
 STEPS = range(1, 4)
 FOUR = ('--config.total_steps=4', '--config.monitor_every_steps=2')
-DEVICES = '--xla_force_host_platform_device_count=2'
 
 DUMP_BATCHES = """
 import sys
@@ -63,51 +59,22 @@ def dump_batches(arguments: list[str], out: str) -> int:
     return 0
 
 
-def start_two(arguments: list[str], cache: str, *, before: tuple[str, str] = ('', '')) -> list:
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        address = f'localhost:{free.getsockname()[1]}'
-    return [
-        runs.start(
-            arguments,
-            cache,
-            before=before[index],
-            XLA_FLAGS=DEVICES,
-            JAX_COORDINATOR_ADDRESS=address,
-            JAX_NUM_PROCESSES='2',
-            JAX_PROCESS_ID=str(index),
-        )
-        for index in range(2)
-    ]
-
-
-def finish_two(processes: list) -> list[tuple[int, str]]:
-    return [runs.finish(process) for process in processes]
-
-
-def run_two(arguments: list[str], cache: str, **options) -> list[str]:
-    ends = finish_two(start_two(arguments, cache, **options))
-    assert [code for code, _ in ends] == [0, 0], '\n'.join(output for _, output in ends)
-    return [output for _, output in ends]
-
-
 def column(workdir: Path, name: str) -> list[float]:
     return [line[name] for line in runs.metrics(workdir) if name in line]
 
 
-@pytest.mark.parametrize('placement', ['host', 'device'])
-def test_the_same_batches(tmp_path, compile_cache, tiny_manifest, placement):
+@pytest.mark.parametrize(('processes', 'placement'), [(2, 'device'), (4, 'host')])
+def test_the_same_batches(tmp_path, compile_cache, tiny_manifest, processes, placement):
     place = f'--config.dataset.placement={placement}'
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest, place)
-    outs = [str(tmp_path / f'{index}.npz') for index in range(2)]
+    outs = [str(tmp_path / f'{index}.npz') for index in range(processes)]
     dumps = tuple(f'import sys; sys.argv.append({out!r}){DUMP_BATCHES}' for out in outs)
-    run_two(arguments, compile_cache, before=dumps)
+    runs.run_job(arguments, compile_cache, processes, before=dumps)
     alone = make_feed(arguments)
     sampler = alone._sampler
     shards = [dict(np.load(out)) for out in outs]
-    assert {name.split('/')[-1] for name in shards[0]}.isdisjoint(
-        name.split('/')[-1] for name in shards[1]
-    )
+    devices = [{name.split('/')[-1] for name in shard} for shard in shards]
+    assert sum(map(len, devices)) == len(set.union(*devices)) == 4
     for step, batch in zip(STEPS, alone.batches(STEPS)):
         indices = sampler.batch(step)
         expected = {name: np.asarray(value) for name, value in batch.items()}
@@ -148,7 +115,7 @@ def assert_same_losses(workdir: Path, alone: Path) -> None:
 
 def test_pretraining_loses_the_same(tmp_path, pretrained_alone, compile_cache, tiny_manifest):
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest, *FOUR)
-    run_two(arguments, compile_cache, before=('', SILENT))
+    runs.run_job(arguments, compile_cache, before=('', SILENT))
     assert_same_losses(tmp_path, pretrained_alone)
     names = {path.name.split('.')[0] for path in tmp_path.iterdir()}
     assert names == {
@@ -160,13 +127,17 @@ def test_pretraining_loses_the_same(tmp_path, pretrained_alone, compile_cache, t
 SHARDED = pytest.mark.parametrize('shard', ['none', pytest.param('all', marks=pytest.mark.chaos)])
 
 
-@SHARDED
-def test_finetuning_and_evaluation_judge_the_same(tmp_path, compile_cache, tiny_manifest, shard):
-    workdirs = [tmp_path / 'one', tmp_path / 'two']
+@pytest.mark.parametrize(
+    ('processes', 'shard'), [(4, 'none'), pytest.param(2, 'all', marks=pytest.mark.chaos)]
+)
+def test_finetuning_and_evaluation_judge_the_same(
+    tmp_path, compile_cache, tiny_manifest, processes, shard
+):
+    workdirs = [tmp_path / 'one', tmp_path / 'several']
     arguments = [runs.flags('derm_finetune', workdir, tiny_manifest, *FOUR) for workdir in workdirs]
     runs.run(arguments[0], compile_cache)
     parts = [*arguments[1], f'--config.compute.shard={shard}']
-    run_two(parts, compile_cache, before=('', SILENT))
+    runs.run_job(parts, compile_cache, processes, before=['', *[SILENT] * (processes - 1)])
     one, two = (runs.result(workdir) for workdir in workdirs)
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -180,28 +151,48 @@ def test_finetuning_and_evaluation_judge_the_same(tmp_path, compile_cache, tiny_
 
 def test_a_batch_that_does_not_divide_is_refused_by_both(tmp_path, compile_cache, tiny_manifest):
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest, '--config.batch_size=18')
-    for code, output in finish_two(start_two(arguments, compile_cache)):
+    for code, output in runs.finish_job(runs.start_job(arguments, compile_cache)):
         assert code == 2, output
         assert 'error: config: batch_size=18 does not divide over 4 devices' in output
         assert 'Traceback' not in output
 
 
 @SHARDED
-def test_sigterm_to_one_stops_both_and_one_process_goes_on(
-    tmp_path, pretrained_alone, compile_cache, tiny_manifest, shard
+def test_stopped_on_four_it_goes_on_with_two_and_with_one(
+    tmp_path, straight, compile_cache, tiny_manifest, shard
 ):
-    """Sharded, parameters lie in parts on both, and whole on the one."""
+    """Sharded, parameters lie in parts on all, and whole on the one."""
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest)
     parts = [*arguments, f'--config.compute.shard={shard}']
-    processes = start_two(parts, compile_cache, before=(SLOW_STEPS, SLOW_STEPS))
-    runs.wait_until(lambda: len(runs.steps_written(tmp_path)) >= 2, processes[1])
-    processes[1].send_signal(signal.SIGTERM)
-    ends = finish_two(processes)
-    assert [code for code, _ in ends] == [75, 75], '\n'.join(output for _, output in ends)
-    step = runs.checkpoints(tmp_path).latest()
-    for _, output in ends:
-        assert f'stopped at step {step} of 12' in output
-        assert 'Traceback' not in output
+    for processes, steps in ((4, 2), (2, 6)):
+        slow = [runs.SLOW_STEPS] * processes
+        job = runs.start_job(parts, compile_cache, processes, before=slow)
+        runs.wait_until(lambda steps=steps: len(runs.steps_written(tmp_path)) >= steps, job[1])
+        job[1].send_signal(signal.SIGTERM)  # one of them hears of it, and tells the others
+        ends = runs.finish_job(job)
+        assert [code for code, _ in ends] == [75] * processes, '\n'.join(out for _, out in ends)
+        step = runs.checkpoints(tmp_path).latest()
+        for number, (_, output) in enumerate(ends):
+            assert f'stopped at step {step} of 12' in output and 'Traceback' not in output
+            assert f'[{number} of {processes}, ' in output  # each line says whose it is
     assert f'resuming at step {step}' in runs.run(arguments, compile_cache)
     assert runs.steps_written(tmp_path) == list(range(1, 13))
-    assert json.loads((tmp_path / 'result.json').read_text())['trained_on/step'] == 12
+    assert_same_losses(tmp_path, straight('derm_micle'))
+    assert runs.result(tmp_path)['trained_on/step'] == 12
+
+
+def test_saved_by_eight_devices_it_goes_on_with_four(
+    tmp_path, straight, compile_cache, tiny_manifest
+):
+    arguments = runs.flags('derm_micle', tmp_path, tiny_manifest, '--config.compute.shard=all')
+    devices = '--xla_force_host_platform_device_count='
+    code, output = runs.interrupt(
+        arguments,
+        compile_cache,
+        lambda: len(runs.steps_written(tmp_path)) >= 4,
+        before=runs.SLOW_STEPS,
+        XLA_FLAGS=f'{devices}8',
+    )
+    assert code == 75, output
+    assert 'resuming at step' in runs.run(arguments, compile_cache, XLA_FLAGS=f'{devices}4')
+    assert_same_losses(tmp_path, straight('derm_micle'))

@@ -3,7 +3,6 @@
 import random
 import signal
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,38 +19,6 @@ def slowly(*args):
     return score(*args)
 judge.score = slowly
 """
-SLOW_STEPS = """
-import time
-from big_ssl.tasks import build
-make_update = build.make_update
-def slow_update(*args):
-    step = make_update(*args)
-    return lambda *batch: (time.sleep(0.5), step(*batch))[1]
-build.make_update = slow_update
-"""
-
-
-@pytest.fixture(scope='module')
-def straight(tmp_path_factory, compile_cache, tiny_manifest):
-    """Finished runs that nothing disturbed, by config and further flags."""
-    made: dict[tuple[str, ...], Path] = {}
-
-    def get(config: str, *more: str) -> Path:
-        key = (config, *more)
-        if key not in made:
-            made[key] = tmp_path_factory.mktemp('straight')
-            runs.run(runs.flags(config, made[key], tiny_manifest, *more), compile_cache)
-        return made[key]
-
-    return get
-
-
-def assert_same_run(workdir: Path, straight: Path) -> None:
-    runs.assert_equal_weights(workdir, straight)
-    assert runs.metrics(workdir) == runs.metrics(straight)
-    assert runs.result(workdir) == runs.result(straight)
-    once = [(line['step'], line['split']) for line in runs.metrics(workdir)]
-    assert len(once) == len(set(once))
 
 
 @pytest.mark.parametrize('placement', ['host', pytest.param('device', marks=pytest.mark.chaos)])
@@ -86,7 +53,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
             break
     assert kills >= 2
     runs.run(arguments, compile_cache)
-    assert_same_run(tmp_path, straight('derm_micle', place))
+    runs.assert_same_run(tmp_path, straight('derm_micle', place))
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
@@ -99,7 +66,7 @@ def test_told_to_stop_it_saves_and_goes_on(
         compile_cache,
         lambda: len(runs.steps_written(tmp_path)) >= 2,
         number,
-        before=SLOW_STEPS,
+        before=runs.SLOW_STEPS,
     )
     assert code == 75, output
     assert 'Traceback' not in output
@@ -110,7 +77,7 @@ def test_told_to_stop_it_saves_and_goes_on(
     assert runs.steps_written(tmp_path)[-1] == step
     assert not (tmp_path / 'result.json').exists()
     assert 'resuming at step' in runs.run(arguments, compile_cache)
-    assert_same_run(tmp_path, straight('derm_micle'))
+    runs.assert_same_run(tmp_path, straight('derm_micle'))
 
 
 def test_told_to_stop_while_evaluating_the_next_run_only_evaluates(
@@ -131,7 +98,7 @@ def test_told_to_stop_while_evaluating_the_next_run_only_evaluates(
     output = runs.run(arguments, compile_cache)
     assert 'fine-tuning step' not in output
     assert runs.files(tmp_path / 'checkpoints') == before
-    assert_same_run(tmp_path, straight('derm_finetune'))
+    runs.assert_same_run(tmp_path, straight('derm_finetune'))
     predictions = [path / 'predictions.csv' for path in (tmp_path, straight('derm_finetune'))]
     assert predictions[0].read_bytes() == predictions[1].read_bytes()
 
@@ -196,14 +163,17 @@ def test_a_damaged_checkpoint_is_passed_over(straight, tmp_path, compile_cache, 
     assert f'{newest}: ' in output and f'this one put into {tmp_path / "damaged"}' in output
     assert 'Traceback' not in output and 'resuming at step 3' in output
     assert (tmp_path / 'damaged' / str(step)).exists()
-    assert_same_run(tmp_path, straight('derm_micle'))
+    runs.assert_same_run(tmp_path, straight('derm_micle'))
 
 
 @pytest.mark.chaos
 def test_it_goes_on_computed_in_another_way(straight, tmp_path, compile_cache, tiny_manifest):
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest)
     code, output = runs.interrupt(
-        arguments, compile_cache, lambda: len(runs.steps_written(tmp_path)) > 2, before=SLOW_STEPS
+        arguments,
+        compile_cache,
+        lambda: len(runs.steps_written(tmp_path)) > 2,
+        before=runs.SLOW_STEPS,
     )
     assert code == 75, output
     other = ('--config.compute.remat=blocks', '--config.compute.scan_blocks=True')
@@ -219,7 +189,7 @@ def test_it_goes_on_computed_in_another_way(straight, tmp_path, compile_cache, t
 
 def test_two_runs_do_not_share_a_workdir(tmp_path, compile_cache, tiny_manifest):
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest, '--config.total_steps=400')
-    process = runs.start(arguments, compile_cache, before=SLOW_STEPS)
+    process = runs.start(arguments, compile_cache, before=runs.SLOW_STEPS)
     try:
         runs.wait_until(lambda: len(runs.steps_written(tmp_path)) > 0, process)
         output = runs.run(arguments, compile_cache, expected=2)

@@ -6,6 +6,9 @@ silently: the checksums turn that into an error.
 
 import json
 import logging
+import os
+import re
+import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -71,6 +74,9 @@ class Checkpoints:
           state: replicated on all devices.
           about: plain JSON data kept beside it (config, classes, data fingerprint).
           score: on validation, higher is better; the best is never deleted.
+
+        Raises:
+          InputError: there is no room, or no right to write; earlier checkpoints are kept.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -82,7 +88,17 @@ class Checkpoints:
             ),
         )
         metrics = None if score is None else {'score': score}
-        self._manager.save(step, args=args, metrics=metrics, force=True)
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            self._manager.save(step, args=args, metrics=metrics, force=True)
+            sys.unraisablehook = hook  # else orbax's unfinished writers would complain until exit
+        except (OSError, ValueError) as error:  # of tensorstore
+            if distributed.lost_others(error):
+                raise
+            raise InputError(
+                f'{self.folder / str(step)}: cannot be saved: {_one_line(error)}; earlier '
+                'checkpoints are kept: run the same command again once there is room'
+            ) from error
 
     def latest(self) -> int | None:
         """The newest step, None where there is no checkpoint."""
@@ -169,7 +185,7 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore raise many kinds
             if distributed.lost_others(error):
                 raise
-            reason = ' '.join(str(error).split())[:300]
+            reason = _one_line(error)
             raise Damaged(f'{self.folder / str(step)}: cannot be restored: {reason}') from error
 
     def _verify(self, step: int, found: dict[str, int]) -> None:
@@ -180,6 +196,13 @@ class Checkpoints:
                 f'{self.folder / str(step)}: {damaged[0]} is not what was saved '
                 f'({len(damaged)} of {len(found)} arrays)'
             )
+
+
+def _one_line(error: Exception) -> str:
+    """The system's own words where it has some, else the first of a long message."""
+    text = ' '.join(str(error).split())
+    code = re.search(r"os_error_code='(\d+)'", text)  # of tensorstore
+    return os.strerror(int(code[1])) if code else text[:300]
 
 
 def _score(metrics: Mapping[str, float]) -> float:

@@ -1,6 +1,7 @@
 """The folder of a run: whose it is, and its small files, each written whole or not at all."""
 
 import contextlib
+import errno
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,8 @@ from big_ssl import processes
 from big_ssl.errors import InputError
 from big_ssl.files import CONFIG, DIVERGED, is_remote
 
+_OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+             errno.EFBIG, errno.ESTALE}  # fmt: skip
 _PATIENCE = 5.0  # seconds that a killed run may take to be gone
 
 
@@ -79,6 +82,20 @@ def held(folder: epath.Path) -> Iterator[None]:
         if not free:
             raise InputError(message)
         yield
+
+
+@contextlib.contextmanager
+def on_a_sound_disk(folder: epath.Path) -> Iterator[None]:
+    """Raises InputError in place of what the system says of a full, read-only or failing disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OF_DISKS:
+            raise
+        raise InputError(
+            f'{error.filename or folder}: {error.strerror}; earlier checkpoints are kept: run the '
+            'same command again when that is mended'
+        ) from error
 
 
 def begin(folder: epath.Path, config: dict[str, Any]) -> None:

@@ -260,3 +260,47 @@ def test_a_hung_step_is_told(tmp_path, caplog, capfd):
     assert int(state.step) == 12
     assert 'since training was judged at step 8' in caplog.text
     assert 'in hanging' in capfd.readouterr().err
+
+
+def test_step_time_and_waiting(tmp_path, monkeypatch):
+    """A clock that moves by 2 s while a batch is waited for, 1 s in a step, 50 s in a monitor."""
+    now = [100.0]
+    monkeypatch.setattr(loop.time, 'monotonic', lambda: now[0])
+
+    class Slow(Run):
+        def batches(self, steps):
+            for step, batch in zip(steps, super().batches(steps)):
+                now[0] += 2 if step else 1000  # the first one opens the data
+                yield batch
+
+        def monitor(self, state):
+            now[0] += 50
+            return super().monitor(state)
+
+        def should_stop(self):
+            now[0] += 1
+            return super().should_stop()
+
+    run = Slow(tmp_path)
+    run.fit()
+    lines = {line['step']: line for line in read_metrics(run.folder) if line['split'] == 'train'}
+    for step in (5, 10, 12):
+        assert lines[step]['step_seconds'] == pytest.approx(3)
+        assert lines[step]['input_wait_seconds'] == pytest.approx(2)
+        assert lines[step]['images_per_second'] == pytest.approx(16 / 3)
+
+
+def test_a_profile_of_some_steps(tmp_path):
+    """TensorBoard's profile plug-in reads plugins/profile/TIME/HOST.xplane.pb."""
+    Run(tmp_path).fit(dataclasses.replace(PLAN, profile_steps=3))
+    (trace,) = tmp_path.glob('plugins/profile/*/*.xplane.pb')
+    planes = jax.profiler.ProfileData.from_file(str(trace)).planes
+    names = [event.name for plane in planes for line in plane.lines for event in line.events]
+    assert names.count('PjitFunction(step_fn)') == 2 * 3  # JAX notes each call twice
+    Run(tmp_path / 'other').fit()
+    assert not (tmp_path / 'other/plugins').exists()
+
+
+def test_a_run_that_ends_within_its_profile(tmp_path):
+    Run(tmp_path).fit(dataclasses.replace(PLAN, profile_steps=100))
+    assert len(list(tmp_path.glob('plugins/profile/*/*.xplane.pb'))) == 1
