@@ -23,12 +23,12 @@ TIMES = ('images_per_second', 'step_seconds', 'input_wait_seconds')
 PATIENCE = 300  # seconds, for a machine that does other things too
 SLOW_STEPS = """
 import time
-from big_ssl.tasks import build
-make_update = build.make_update
-def slow_update(*args):
-    step = make_update(*args)
+from big_ssl.train import compilation
+ahead = compilation.ahead
+def slow(*args):
+    step = ahead(*args)
     return lambda *batch: (time.sleep(0.5), step(*batch))[1]
-build.make_update = slow_update
+compilation.ahead = slow
 """
 TWO_BLOCKS = 'from big_ssl.models import resnet; resnet.STAGE_SIZES[18] = (1, 1)'
 

@@ -55,6 +55,7 @@ def test_a_full_disk(straight, tmp_path, compile_cache, tiny_manifest):
         runs.assert_same_run(workdir, straight('derm_micle'))
 
 
+@pytest.mark.chaos
 def test_a_disk_that_became_read_only(straight, tmp_path, compile_cache, tiny_manifest):
     workdir = tmp_path / 'run'
     arguments = runs.flags('derm_micle', workdir, tiny_manifest)
@@ -74,6 +75,7 @@ def test_a_disk_that_became_read_only(straight, tmp_path, compile_cache, tiny_ma
         runs.assert_same_run(workdir, straight('derm_micle'))
 
 
+@pytest.mark.chaos
 def test_an_image_that_is_damaged_while_it_trains(straight, tmp_path, compile_cache):
     """The row and the file are named; mended, the run goes on and ends the same."""
     images = tmp_path / 'images'
@@ -101,31 +103,31 @@ def test_an_image_that_is_damaged_while_it_trains(straight, tmp_path, compile_ca
 
 
 @pytest.mark.parametrize(
-    ('victim', 'how'),
+    ('count', 'victim', 'how'),
     [
-        (1, signal.SIGKILL),
-        pytest.param(0, signal.SIGKILL, marks=pytest.mark.chaos),  # the one that the others ask
-        pytest.param(1, signal.SIGSTOP, marks=pytest.mark.chaos),  # a machine that is cut off
-        pytest.param(0, signal.SIGSTOP, marks=pytest.mark.chaos),
+        (2, 1, signal.SIGKILL),
+        pytest.param(4, 3, signal.SIGKILL, marks=pytest.mark.chaos),
+        pytest.param(4, 0, signal.SIGKILL, marks=pytest.mark.chaos),  # the one that the others ask
+        pytest.param(4, 1, signal.SIGSTOP, marks=pytest.mark.chaos),  # a machine that is cut off
+        pytest.param(4, 0, signal.SIGSTOP, marks=pytest.mark.chaos),
     ],
 )
 def test_when_one_of_several_vanishes_the_others_end(
-    straight, tmp_path, compile_cache, tiny_manifest, victim, how
+    straight, tmp_path, compile_cache, tiny_manifest, count, victim, how
 ):
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest)
-    job = runs.start_job(arguments, compile_cache, 4, before=[runs.SLOW_STEPS] * 4)
+    job = runs.start_job(arguments, compile_cache, count, before=[runs.SLOW_STEPS] * count)
     runs.wait_until(lambda: len(runs.steps_written(tmp_path)) >= 5, job[0])
     job[victim].send_signal(how)
     for number, process in enumerate(job):
         if number != victim:
             code, output = runs.finish(process)
             assert code == 75, output
-            ends = f'process {number} of 4 ends: another process of the job has gone; {AGAIN}'
+            ends = f'process {number} of {count} ends: another process of the job has gone; {AGAIN}'
             assert ends in output.splitlines()  # JAX's threads may speak after it
     job[victim].kill()
     runs.finish(job[victim])
-    outputs = runs.run_job(arguments, compile_cache, 4)
-    assert 'resuming at step 3' in outputs[0]
+    assert 'resuming at step 3' in runs.run_job(arguments, compile_cache, count)[0]
     ours, theirs = (
         [line['loss'] for line in runs.metrics(folder) if 'loss' in line]
         for folder in (tmp_path, straight('derm_micle'))

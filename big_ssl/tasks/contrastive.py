@@ -29,6 +29,7 @@ from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.checkpoint import Checkpoints
+from big_ssl.train.compilation import ahead, in_background
 from big_ssl.train.distributed import StopRequest
 from big_ssl.train.state import TrainState
 from big_ssl.train.writers import MetricsWriter
@@ -107,15 +108,17 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         'trained_on': provenance.trained_on(config, manifest, rows, checkpoints),
     }
     parts = ('encoder', 'projection')
+    first_batch = in_background(lambda: next(training.batches(range(1))))
     state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=parts)
     build.log_size(state, plan, images=len(rows), epoch=sampler.epoch)
+    first = first_batch()
     workdir_lib.begin(workdir, config.to_dict())
-    first = next(training.batches(range(1)))
+    step = ahead(make_step(config, network, optimizer, schedule, mesh), state, first)
     if int(state.step) == 0:
         save_pairs(config, first, sampler.batch(0).images, manifest, mesh, workdir)
     state = loop.fit(
         state,
-        make_step(config, network, optimizer, schedule, mesh),
+        step,
         training.batches,
         plan,
         checkpoints=checkpoints,

@@ -28,6 +28,7 @@ from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.checkpoint import Checkpoints
+from big_ssl.train.compilation import ahead, in_background
 from big_ssl.train.distributed import StopRequest
 from big_ssl.train.state import TrainState
 from big_ssl.train.writers import MetricsWriter
@@ -95,9 +96,12 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         'trained_on': provenance.trained_on(config, data.manifest, data.rows, checkpoints),
         'task': dataclasses.asdict(data.task),
     }
+    first_batch = in_background(lambda: next(training.batches(range(1))))
     state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=('encoder',))
     build.log_size(state, plan, images=len(data.rows), epoch=sampler.epoch)
+    first = first_batch()
     workdir_lib.begin(workdir, config.to_dict())
+    step = ahead(make_step(config, network, optimizer, schedule, data.task, mesh), state, first)
     predict = trained.make_forward(network, data.task, mesh)
 
     def score(state: TrainState, split: Split, stop: Any = None) -> Scores:
@@ -116,7 +120,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
 
     state = loop.fit(
         state,
-        make_step(config, network, optimizer, schedule, data.task, mesh),
+        step,
         training.batches,
         plan,
         checkpoints=checkpoints,

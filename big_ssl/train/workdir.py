@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -52,7 +53,7 @@ def check_reachable(folder: epath.Path) -> None:
     """Raises InputError where a package is missing that checkpoints in a bucket need."""
     if is_remote(folder):
         try:
-            from google.cloud import storage  # noqa: F401  imported by orbax
+            importlib.import_module('google.cloud.storage')  # as orbax does
         except ImportError:
             raise InputError(f"{folder}: needs pip install 'big_ssl[gcs]'") from None
 

@@ -1,0 +1,65 @@
+"""Starting soon: what was compiled before is kept, and a step compiles while data are opened."""
+
+import concurrent.futures
+import functools
+import platform
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+
+from big_ssl.files import cache_folder
+
+T = TypeVar('T')
+
+
+def keep_compiled() -> None:
+    """Programs of later runs are loaded from the cache; JAX_COMPILATION_CACHE_DIR names another.
+
+    Each kind of processor has a folder of its own: what is compiled for one may not run on another
+    that shares the home folder.
+    """
+    if not jax.config.values['jax_compilation_cache_dir']:
+        folder = cache_folder() / 'compiled' / f'{platform.machine()}-{_processor():08x}'
+        jax.config.update('jax_compilation_cache_dir', str(folder))
+
+
+def _processor() -> int:
+    """A checksum of what the processor can do."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        features = next(line for line in lines if line.startswith(('flags', 'Features')))
+        return zlib.crc32(features.encode())
+    except (OSError, StopIteration):
+        return zlib.crc32(platform.processor().encode())
+
+
+def in_background(function: Callable[[], T]) -> Callable[[], T]:
+    """Begins something in a thread; what it gives, or raises, is had by calling the result."""
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    future = executor.submit(function)
+    executor.shutdown(wait=False)
+    return future.result
+
+
+def ahead(step: Any, *like: Any) -> Callable[..., Any]:
+    """A jitted function that compiles in a thread from now on; its first call waits for that.
+
+    Args:
+      step: of `jax.jit`.
+      like: arguments with the shapes, dtypes and shardings of those to come.
+    """
+    specs = jax.tree.map(_spec, like)
+    compiled = in_background(lambda: step.lower(*specs).compile())
+
+    @functools.wraps(step)
+    def call(*arguments: Any) -> Any:
+        return compiled()(*arguments)
+
+    return call
+
+
+def _spec(array: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
