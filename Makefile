@@ -11,10 +11,10 @@ demo: $(VENV)/.installed  ## pre-train, fine-tune and evaluate on embedded synth
 test: $(VENV)/.installed  ## all tests, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-long: $(VENV)/.installed  ## those that take minutes more
-	$(BIN)/python -m pytest -n 2 -m long
+test-long: $(VENV)/.installed  ## those that train for minutes: the demo's chain, real samples
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
-chaos: $(VENV)/.installed  ## more runs that are killed, stopped and go on
+chaos: $(VENV)/.installed  ## twenty times killed, four processes, disks that fail
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m chaos
 
 test-tpu: $(VENV)/.libtpu  ## those that compile for TPUs, of which none need be there

@@ -17,7 +17,7 @@ from tests import bucket, runs  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
-SLOWEST = ('test_chain', 'test_hosts', 'test_resume', 'test_execute')
+SLOWEST = ('test_hosts', 'test_resume', 'test_execute', 'test_faults', 'test_local')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 FEW_LABELS = '--config.label_fraction=0.1'
 
