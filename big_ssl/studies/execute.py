@@ -1,6 +1,7 @@
 """Running what is not done yet, one run after the other, each a process of its own."""
 
 import collections
+import contextlib
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from big_ssl.command_line import DONE as EXIT_DONE
 from big_ssl.errors import InputError, Preempted
 from big_ssl.files import is_remote
 from big_ssl.studies.run import DONE, HAS_DIVERGED, Run
+from big_ssl.train.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +65,13 @@ def execute(runs: Sequence[Run], study: epath.Path) -> int:
 
 def _do(run: Run, study: epath.Path, stop: '_Stop') -> int:
     """Runs one command, its output shown and kept, and returns its exit code."""
-    path = study / LOGS / f'{run.name}.log'
+    spool = Spool(study / LOGS)
+    path = spool.folder / f'{run.name}.log'
     path.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
     if not is_remote(study):
         environment.setdefault('JAX_COMPILATION_CACHE_DIR', str(study / '.compiled'))
-    with path.open('a') as file:
+    with contextlib.closing(spool), path.open('a') as file:
         process = subprocess.Popen(
             [sys.executable, *run.arguments(study)],
             env=environment,
@@ -83,6 +86,7 @@ def _do(run: Run, study: epath.Path, stop: '_Stop') -> int:
         for line in process.stdout:
             file.write(line)
             file.flush()
+            spool.rest()
             print(f'  {line}', end='', file=sys.stderr, flush=True)
         return process.wait()
 

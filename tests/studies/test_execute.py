@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +198,12 @@ def test_two_studies_in_one_folder(tmp_path, monkeypatch):
     ):
         execute.execute([], epath.Path(tmp_path))
     execute.execute([], epath.Path(tmp_path))
+
+
+def test_in_a_bucket_the_output_of_a_run_is_kept_whole(gs):
+    said = types.SimpleNamespace(
+        name='simclr/seed0', arguments=lambda study: ['-c', f'print("into {study}"); exit(3)']
+    )
+    stop = types.SimpleNamespace(child=None)
+    assert execute._do(said, epath.Path('gs://bucket/study'), stop) == 3
+    assert (gs / 'bucket/study/logs/simclr/seed0.log').read_text() == 'into gs://bucket/study\n'

@@ -118,3 +118,10 @@ workdir.write(epath.Path({str(path)!r}), 'new content')
 """
     assert subprocess.run([sys.executable, '-c', program], check=False).returncode == 9
     assert path.read_text() == 'old'
+
+
+def test_a_bucket_without_its_package_is_refused(gs, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'google.cloud.storage', None)
+    with pytest.raises(InputError, match=r"gs://bucket/run: needs pip install 'big_ssl\[gcs\]'"):
+        workdir_lib.claim('gs://bucket/run', CONFIG)
+    assert not list(gs.iterdir())
