@@ -21,6 +21,7 @@ _AGAIN = 'run the same command again to go on'
 _OTHERS_GONE = re.compile(
     'gloo|nccl|coordination|heartbeat|unavailable|connection|barrier|preempt', re.IGNORECASE
 )
+_HANDLERS: list[object] = []  # of C, which must stay alive as long as the process
 _NO_HEARTBEAT = 10**8  # seconds: nobody waits for a job of one process, which may sleep for days
 
 
@@ -83,7 +84,7 @@ def run(work: Callable[[], None], exit_code: Callable[[Callable[[], None]], int]
     if jax.process_count() == 1:
         work()
         return
-    handler = _end_with_others()
+    _end_with_others()
     try:
         code = exit_code(work)
     except Exception as error:
@@ -97,7 +98,6 @@ def run(work: Callable[[], None], exit_code: Callable[[Callable[[], None]], int]
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    del handler
 
 
 def lost_others(error: BaseException) -> bool:
@@ -114,12 +114,8 @@ def _others_gone() -> str:
     return f'process {number} of {count} ends: another process of the job has gone'
 
 
-def _end_with_others() -> object:
-    """Exit code 75 where JAX's own threads would abort the process, as they do when others go.
-
-    Returns:
-      what must stay alive for that.
-    """
+def _end_with_others() -> None:
+    """Exit code 75 where JAX's own threads would abort the process, as they do when others go."""
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
     def aborted(_: int) -> None:
@@ -128,7 +124,7 @@ def _end_with_others() -> object:
         os._exit(_PREEMPTED)
 
     ctypes.CDLL(None).signal(signal.SIGABRT, aborted)
-    return aborted
+    _HANDLERS.append(aborted)
 
 
 class StopRequest:
