@@ -150,6 +150,7 @@ datasets.open_images = refuse
     assert last_line(ends[1][1]) == 'error: table.csv row 7: this host cannot read it'
 
 
+@pytest.mark.long
 def test_in_a_bucket_killed_it_goes_on(straight, tmp_path, compile_cache, tiny_manifest):
     """By tensorstore's and orbax's own ways to Google Cloud Storage, which is a folder here."""
     root = tmp_path / 'gs'

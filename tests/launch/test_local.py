@@ -109,6 +109,7 @@ def test_wrong_flags(desk, flags, message):
     assert message in messages
 
 
+@pytest.mark.long
 def test_two_that_train(desk, tmp_path, compile_cache, tiny_manifest):
     """As tests/test_hosts.py starts them, but by the launcher."""
     one = desk()
