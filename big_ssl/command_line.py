@@ -12,9 +12,18 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from big_ssl import config as config_lib
-from big_ssl.errors import Diverged, InputError, Preempted, RunsFailed
+from big_ssl.errors import (
+    DIVERGED,
+    DONE,
+    FAILED,
+    PREEMPTED,
+    WRONG_INPUT,
+    Diverged,
+    InputError,
+    Preempted,
+    RunsFailed,
+)
 
-DONE, FAILED, WRONG_INPUT, DIVERGED, PREEMPTED = 0, 1, 2, 3, 75
 HELP = frozenset({'--help', '-h', '--helpfull'})
 
 

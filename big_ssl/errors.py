@@ -1,5 +1,7 @@
 """How big_ssl stops: each exception is one exit code of the command line."""
 
+DONE, FAILED, WRONG_INPUT, DIVERGED, PREEMPTED = 0, 1, 2, 3, 75
+
 
 class InputError(Exception):
     """The user's input is wrong (exit 2); the message is one line that names file, row or key."""

@@ -17,14 +17,13 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from big_ssl.errors import InputError
+from big_ssl.errors import PREEMPTED, InputError
 
 log = logging.getLogger(__name__)
 
 RENEW = 5.0  # seconds between two writings
 LAPSE = 40.0  # seconds without one after which the holder counts as dead
 SETTLE = 2.0  # seconds after which it is clear whose writing stayed
-_LOST = 75  # exit code: run the same command again
 
 
 @contextlib.contextmanager
@@ -78,7 +77,7 @@ def _keep(path: epath.Path, holder: str, end: threading.Event) -> None:
             if not (found := _read(path)).startswith(holder) and found:
                 print(f'{path}: taken by {found} while this process slept', file=sys.stderr)
                 sys.stderr.flush()
-                os._exit(_LOST)
+                os._exit(PREEMPTED)
             count += 1
             path.write_text(f'{holder}.{count}')
         except OSError as error:

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from big_ssl.errors import FAILED, PREEMPTED
+
 HEARTBEAT_SECONDS = 20
 _GRACE = 3.0  # seconds in which a process that has something to say itself can say it
-_PREEMPTED, _CRASHED = 75, 1
 _AGAIN = 'run the same command again to go on'
 _OTHERS_GONE = re.compile(
     'gloo|nccl|coordination|heartbeat|unavailable|connection|barrier|preempt', re.IGNORECASE
@@ -90,10 +91,10 @@ def run(work: Callable[[], None], exit_code: Callable[[Callable[[], None]], int]
     except Exception as error:
         if lost_others(error):
             print(f'{_others_gone()}; {_AGAIN}', file=sys.stderr)
-            code = _PREEMPTED
+            code = PREEMPTED
         else:
             traceback.print_exc()
-            code = _CRASHED
+            code = FAILED
     if code:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -121,7 +122,7 @@ def _end_with_others() -> None:
     def aborted(_: int) -> None:
         time.sleep(_GRACE)
         os.write(2, f'{_others_gone()}; {_AGAIN}\n'.encode())
-        os._exit(_PREEMPTED)
+        os._exit(PREEMPTED)
 
     ctypes.CDLL(None).signal(signal.SIGABRT, aborted)
     _HANDLERS.append(aborted)

@@ -1,6 +1,5 @@
 """Files that grow while a run goes on, kept where files can grow and copied whole to a bucket."""
 
-import logging
 import shutil
 import tempfile
 import time
@@ -9,8 +8,6 @@ from pathlib import Path
 from etils import epath
 
 from big_ssl.files import is_remote
-
-log = logging.getLogger(__name__)
 
 _EVERY = 60.0  # seconds between copies that nobody asked for
 
