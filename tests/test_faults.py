@@ -177,6 +177,36 @@ def test_in_a_bucket_killed_it_goes_on(straight, tmp_path, compile_cache, tiny_m
     assert names == {path.name.split('.')[0] for path in undisturbed.iterdir()}
 
 
+@pytest.mark.long
+def test_pretrained_finetuned_and_judged_in_a_bucket(
+    straight, tmp_path, compile_cache, tiny_manifest
+):
+    """Each stage starts from the bucket's own workdir of the last; figures as with folders."""
+    root, chain = tmp_path / 'gs', {'derm_micle': '', 'derm_finetune': 'derm_micle'}
+    before = QUICK_LEASE + bucket.IN_A_PROGRAM.format(root=str(root))
+    root.joinpath('bucket').mkdir(parents=True)
+    with bucket.served(root) as environment:
+        for config, start in chain.items():
+            more = [f'--config.init_from=gs://bucket/{start}'] if start else []
+            arguments = runs.flags(config, f'gs://bucket/{config}', tiny_manifest, *more)
+            output = runs.run(arguments, compile_cache, before=before, **environment)
+        assert 'weights from gs://bucket/derm_micle/checkpoints, step 12' in output
+        judged = ['--config.task=evaluate', '--config.init_from=gs://bucket/derm_finetune']
+        arguments = runs.flags('derm_finetune', 'gs://bucket/judged', tiny_manifest, *judged)
+        runs.run(arguments, compile_cache, before=before, **environment)
+    pretrained = straight('derm_micle')
+    finetuned = straight('derm_finetune', f'--config.init_from={pretrained}')
+    found, expected = root / 'bucket/derm_finetune', runs.result(finetuned)
+    assert expected.pop('trained_on/init_from') == str(pretrained)
+    assert runs.result(found) == expected | {'trained_on/init_from': 'gs://bucket/derm_micle'}
+    assert runs.metrics(found) == runs.metrics(finetuned)
+    assert (found / 'predictions.csv').read_bytes() == (finetuned / 'predictions.csv').read_bytes()
+    again = runs.result(root / 'bucket/judged')
+    assert {key: again[key] for key in again if key.startswith('test/')} == {
+        key: expected[key] for key in expected if key.startswith('test/')
+    }
+
+
 @pytest.mark.chaos
 def test_whatever_happens_it_ends_with_the_same_bits(
     straight, tmp_path, compile_cache, tiny_manifest

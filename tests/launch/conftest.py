@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -74,6 +75,7 @@ class Desk:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_heed_interrupts,
         )
 
     def finish(self, process: subprocess.Popen) -> tuple[int, str, str]:
@@ -104,6 +106,11 @@ class Desk:
     @property
     def state(self) -> dict:
         return fake_programs.Fake(str(self.folder)).state
+
+
+def _heed_interrupts() -> None:
+    """Of tests in the background a shell makes their programs deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope='session')
