@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A release that installs without CUDA where one is at hand; any of the last two years does.
+TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-long chaos test-tpu lint clean
+.PHONY: demo test test-long chaos test-tpu interop lint clean
 
 demo: $(VENV)/.installed  ## pre-train, fine-tune and evaluate on embedded synthetic data
 	$(BIN)/python -m big_ssl.demo --workdir=runs/demo
@@ -20,6 +22,8 @@ chaos: $(VENV)/.installed  ## twenty times killed, four processes, disks that fa
 test-tpu: $(VENV)/.libtpu  ## those that compile for TPUs, of which none need be there
 	JAX_PLATFORMS=cpu PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -m tpu tests/planning
 
+interop: $(VENV)/.interop  ## PyTorch, timm, ONNX: with them, make test compares with theirs too
+
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,6 +36,10 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .[test]
+	@touch $@
+
+$(VENV)/.interop: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable .[interop] $(TORCH)
 	@touch $@
 
 # Beside the environment, not in it: JAX would look for a TPU at every start.

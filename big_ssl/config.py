@@ -6,7 +6,7 @@ is locked: a key that is not below does not exist.
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -18,9 +18,12 @@ UNITS = ('steps', 'epochs', 'examples', 'percent')
 DATASETS = ('manifest', 'records', 'phantom', 'phantom_elsewhere')
 TASKS = ('contrastive', 'supervised', 'evaluate', 'predict', 'embed')
 # Weights fit only what has the same; a run that trains nothing takes it over from their training.
-OF_ENCODER = ('model.depth', 'model.width', 'model.stem', 'model.padding')
+OF_ENCODER = ('model.backbone', 'model.depth', 'model.width', 'model.stem', 'model.padding',
+              'init_normalization')  # fmt: skip
 OF_IMAGES = ('image_size', 'crop.evaluation', 'dataset.channels')
 OF_CLASSIFIER = ('labels.kind', 'labels.negative', 'aggregate')
+# Keys that are 'auto' until it is known what the weights of init_from need; here, without any.
+AUTO = {'model.padding': 'torch', 'init_normalization': 'none'}
 
 
 def defaults() -> ConfigDict:
@@ -110,15 +113,22 @@ def _add_views(config: ConfigDict) -> None:
 
 def _add_model(config: ConfigDict) -> None:
     config.model = ConfigDict()
+    config.model.backbone = 'resnet'  # resnet | bit: ResNet-v2 with group normalisation
     config.model.depth = 50  # 18 | 34 | 50 | 101 | 152 | 200
     config.model.width = 1.0  # 0.25 to 4
     config.model.stem = 'standard'  # standard | small_images (64 px and below)
-    config.model.padding = 'torch'  # torch: symmetric | same: TensorFlow's rule
+    # auto: as init_from needs it | torch: symmetric | same: TensorFlow's | simclr: some of each
+    config.model.padding = 'auto'
     config.model.batch_norm = 'batch'  # batch: its statistics | frozen: those of init_from, kept
     config.model.dtype = 'auto'  # auto: bfloat16 on accelerators | float32 | bfloat16
     config.model.projection_layers = 2
     config.model.projection_size = 128
-    config.init_from = config_dict.placeholder(str)  # a workdir of big_ssl
+    # A workdir of big_ssl, or weights of others: .safetensors, .pth, .npz, TensorFlow's (README)
+    config.init_from = config_dict.placeholder(str)
+    config.init_prefix = config_dict.placeholder(str)  # of names, where that holds several networks
+    # Of images in [0, 1]. auto: as init_from needs it | none | imagenet (mean and deviation) |
+    # symmetric (to [-1, 1])
+    config.init_normalization = 'auto'
     # How it is computed, not what: results agree to rounding, and a run goes on with other values.
     config.compute = ConfigDict()
     config.compute.remat = 'none'  # less memory: norms (again in the backward pass) | blocks
@@ -153,20 +163,30 @@ def _add_evaluation(config: ConfigDict) -> None:
     config.monitor.max_images = 5000  # of the bank (train), and of the query (val)
 
 
-def keys(config: ConfigDict, prefix: str = '') -> list[str]:
+def keys(config: Mapping[str, Any], prefix: str = '') -> list[str]:
     """Dotted names of all leaves."""
     found: list[str] = []
     for key, value in config.items():
-        nested = isinstance(value, ConfigDict)
+        nested = isinstance(value, ConfigDict | dict)
         found += keys(value, f'{prefix}{key}.') if nested else [prefix + key]
     return found
 
 
-def get(config: ConfigDict, dotted: str) -> Any:
+def get(config: Mapping[str, Any], dotted: str) -> Any:
     """The value of a dotted name, as from `keys`."""
     for key in dotted.split('.'):
         config = config[key]
     return config
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every leaf by its dotted name, of a config or of the plain dictionary that it becomes."""
+    return {key: get(config, key) for key in keys(config)}
+
+
+def settled(config: ConfigDict, key: str) -> Any:
+    """The value of a key of AUTO; where it is still open, that of a network from scratch."""
+    return AUTO[key] if (value := get(config, key)) == 'auto' else value
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -191,6 +211,7 @@ def settle(config: ConfigDict, overridden: Iterable[str] = ()) -> ConfigDict:
     if config.dataset.manifest:
         config.dataset.name = 'manifest'
     _check_choices(config)
+    _check_backbone(config)
     _check_numbers(config)
     _check_judged(config)
     if config.task == 'contrastive' and config.batch_size < 2:
@@ -238,7 +259,9 @@ def _check_choices(config: ConfigDict) -> None:
         'pairing': ('augment', 'case'),
         'model.depth': (18, 34, 50, 101, 152, 200),
         'model.stem': ('standard', 'small_images'),
-        'model.padding': ('torch', 'same'),
+        'model.backbone': ('resnet', 'bit'),
+        'model.padding': ('auto', 'torch', 'same', 'simclr'),
+        'init_normalization': ('auto', 'none', 'imagenet', 'symmetric'),
         'model.batch_norm': ('batch', 'frozen'),
         'model.dtype': ('auto', 'float32', 'bfloat16'),
         'compute.remat': ('none', 'norms', 'blocks'),
@@ -260,6 +283,27 @@ def _check_choices(config: ConfigDict) -> None:
             hint = nearest(value, allowed) if isinstance(value, str) else ''
             listed = ', '.join(map(str, allowed))
             raise InputError(f'config: {key}={value} is not one of {listed}{hint}')
+
+
+def _check_backbone(config: ConfigDict) -> None:
+    """What a BiT cannot be."""
+    if config.model.backbone != 'bit':
+        return
+    wrong = [
+        f'{key}={get(config, key)}'
+        for key, right in (
+            ('model.depth', get(config, 'model.depth') in (50, 101, 152)),
+            ('model.width', get(config, 'model.width') % 0.5 == 0),  # 32 groups of channels
+            ('model.stem', config.model.stem == 'standard'),
+            ('model.padding', config.model.padding in ('auto', 'torch')),
+        )
+        if not right
+    ]
+    if wrong:
+        raise InputError(
+            f'config: model.backbone=bit cannot have {", ".join(wrong)}; it has depth 50, 101 or '
+            '152, a width of 0.5, 1, 1.5 …, stem=standard and padding=torch'
+        )
 
 
 def _check_numbers(config: ConfigDict) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 CONFIG, RESULT, METRICS = 'config.json', 'result.json', 'metrics.jsonl'
 DIVERGED = 'diverged.json'
+INIT_FROM = 'init_from.tsv'
 CHECKPOINTS = 'checkpoints'
 PAIRS, REPORT = 'pairs.png', 'report.html'
 

@@ -65,12 +65,14 @@ def run(config: ConfigDict, workdir: str, given: frozenset[str] = frozenset()) -
 
 
 def _work(config: ConfigDict, workdir: str, given: frozenset[str]) -> None:
+    from big_ssl.train import init_from
     from big_ssl.train import workdir as workdir_lib
 
     if config.init_from and config.task in ('evaluate', 'predict', 'embed'):
         from big_ssl.tasks import trained
 
         trained.take_over(config, given)
+    init_from.settle(config, workdir)
     folder = workdir_lib.claim(workdir, config.to_dict())
     with workdir_lib.held(folder), workdir_lib.on_a_sound_disk(folder):
         if (folder / RESULT).exists():

@@ -60,7 +60,7 @@ def _open(run: Run, by_name: Mapping[str, Run], study: epath.Path) -> None:
     elif config.task == 'evaluate':
         assert run.begins_with is not None
         theirs = by_name[run.begins_with].check(study).config
-        trained.agree(config, given, theirs)
+        trained.agree(config, given, config_lib.flat(theirs))
         _, task = labelled.learnt(theirs, datasets.open_manifest(theirs))
         labelled.open_judged(config, task)
     else:

@@ -84,6 +84,7 @@ class Run:
         for key in config_lib.keys(config):
             taken_over = not trains and key in TAKEN_OVER and key not in given
             a, b = (_value(some, key) for some in (ours, theirs))
+            taken_over |= key in config_lib.AUTO and a == 'auto'
             if key == 'init_from' and self.begins_with and b:  # the study's folder may have moved
                 a, b = (path.split(f'/{RUNS}/')[-1] for path in (a, b))
             if a != b and not taken_over:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.errors import InputError
+from big_ssl.models.bit import BiT
 from big_ssl.models.resnet import ResNet
 from big_ssl.train import init_from, schedules
 from big_ssl.train import optimizer as optimizer_lib
@@ -27,19 +28,22 @@ log = logging.getLogger(__name__)
 LossFn = Callable[[Any, TrainState, Any], tuple[jax.Array, tuple[dict[str, jax.Array], Any]]]
 
 
-def make_encoder(config: ConfigDict) -> ResNet:
+def make_encoder(config: ConfigDict) -> ResNet | BiT:
     """The backbone; `dtype=auto` is bfloat16 on accelerators and float32 on a CPU."""
     on_cpu = jax.default_backend() == 'cpu'
     name = {'auto': 'float32' if on_cpu else 'bfloat16'}.get(config.model.dtype, config.model.dtype)
-    return ResNet(
-        depth=config.model.depth,
-        width=config.model.width,
-        stem=config.model.stem,
-        padding=config.model.padding,
-        dtype=jnp.dtype(name),
-        remat=config.compute.remat,
-        scan=config.compute.scan_blocks,
-    )
+    shared: dict[str, Any] = {
+        'depth': config.model.depth,
+        'width': config.model.width,
+        'normalization': config_lib.settled(config, 'init_normalization'),
+        'dtype': jnp.dtype(name),
+        'remat': config.compute.remat,
+        'scan': config.compute.scan_blocks,
+    }
+    if config.model.backbone == 'bit':
+        return BiT(**shared)
+    padding = config_lib.settled(config, 'model.padding')
+    return ResNet(stem=config.model.stem, padding=padding, **shared)
 
 
 def make_plan(config: ConfigDict, epoch: int) -> Plan:
@@ -131,8 +135,10 @@ def start(
     mesh: Mesh,
     *,
     parts: tuple[str, ...],
-) -> TrainState:
+) -> tuple[TrainState, str]:
     """The newest good checkpoint of this run; else fresh parameters, or those of `init_from`.
+
+    The text says what was taken from `init_from`, by name and shape.
 
     Args:
       about: what is kept beside the checkpoints.
@@ -154,12 +160,16 @@ def start(
 
     if (found := checkpoints.newest(read)) is not None:
         log.info('resuming at step %d', found[0])
-        return found[1]
-    source = init_from.load(config.init_from) if config.init_from else None
-    if source is not None:
+        return found[1], ''
+    source = None
+    if config.init_from:
+        source = init_from.load(config.init_from, config.init_prefix)
         init_from.check_settings(source, config, config_lib.OF_ENCODER)
     state = initial_state(network, optimizer, seed=config.seed, **shape)
-    return state if source is None else init_from.apply(state, source, parts)
+    if source is None:
+        return state, ''
+    state, taken = init_from.apply(state, source, parts)
+    return state, taken.report()
 
 
 def log_size(state: TrainState, plan: Plan, *, images: int, epoch: int) -> None:

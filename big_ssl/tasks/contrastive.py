@@ -109,10 +109,10 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     }
     parts = ('encoder', 'projection')
     first_batch = in_background(lambda: next(training.batches(range(1))))
-    state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=parts)
+    state, loaded = build.start(config, network, optimizer, checkpoints, about, mesh, parts=parts)
     build.log_size(state, plan, images=len(rows), epoch=sampler.epoch)
     first = first_batch()
-    workdir_lib.begin(workdir, config.to_dict())
+    workdir_lib.begin(workdir, config.to_dict(), loaded)
     step = ahead(make_step(config, network, optimizer, schedule, mesh), state, first)
     if int(state.step) == 0:
         save_pairs(config, first, sampler.batch(0).images, manifest, mesh, workdir)

@@ -48,7 +48,7 @@ def trained_on(
         ),
         'trained_on/init_from': config.init_from or 'random initialisation',
         'trained_on/seed': config.seed,
-        **_before(config.init_from),
+        **_before(config),
     }
 
 
@@ -57,15 +57,16 @@ def applied_to(manifest: Manifest) -> dict[str, Any]:
     return {'evaluated/table': manifest.path, 'evaluated/data': manifest.fingerprint()}
 
 
-def at_step(about: dict[str, Any], step: int) -> dict[str, Any]:
-    """`trained_on/…` of a checkpoint, with its step."""
-    return about['trained_on'] | {'trained_on/step': step}
+def at_step(about: dict[str, Any], step: int | None) -> dict[str, Any]:
+    """`trained_on/…` of a checkpoint, with its step; of a file, without."""
+    return about['trained_on'] | ({} if step is None else {'trained_on/step': step})
 
 
-def _before(workdir: str | None) -> dict[str, Any]:
-    if not workdir:
+def _before(config: ConfigDict) -> dict[str, Any]:
+    if not config.init_from:
         return {}
+    source = init_from.load(config.init_from, config.init_prefix)
     return {
         f'trained_on/before/{name.removeprefix("trained_on/")}': value
-        for name, value in at_step(*init_from.about(workdir)).items()
+        for name, value in at_step(source.about, source.step).items()
     }

@@ -97,10 +97,12 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         'task': dataclasses.asdict(data.task),
     }
     first_batch = in_background(lambda: next(training.batches(range(1))))
-    state = build.start(config, network, optimizer, checkpoints, about, mesh, parts=('encoder',))
+    state, loaded = build.start(
+        config, network, optimizer, checkpoints, about, mesh, parts=('encoder',)
+    )
     build.log_size(state, plan, images=len(data.rows), epoch=sampler.epoch)
     first = first_batch()
-    workdir_lib.begin(workdir, config.to_dict())
+    workdir_lib.begin(workdir, config.to_dict(), loaded)
     step = ahead(make_step(config, network, optimizer, schedule, data.task, mesh), state, first)
     predict = trained.make_forward(network, data.task, mesh)
 

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,18 +40,18 @@ def take_over(config: ConfigDict, given: frozenset[str]) -> None:
     Raises:
       InputError: `init_from` holds no checkpoint.
     """
-    about, _ = init_from.about(config.init_from)
-    if taken := agree(config, given, ConfigDict(about['config'])):
+    source = init_from.load(config.init_from, config.init_prefix)
+    if taken := agree(config, given, source.settings):
         log.info('as in %s: %s', config.init_from, ' '.join(taken))
 
 
-def agree(config: ConfigDict, given: frozenset[str], theirs: ConfigDict) -> list[str]:
-    """As `take_over`, from the config of the training; returns what was set, as KEY=VALUE."""
+def agree(config: ConfigDict, given: frozenset[str], theirs: Mapping[str, Any]) -> list[str]:
+    """As `take_over`, from the settings of the weights; returns what was set, as KEY=VALUE."""
     judges = config.task != 'embed' and config.classifier == 'trained'
     taken = []
     for key in SAME_AS_TRAINED + (config_lib.OF_CLASSIFIER if judges else ()):
         ours = config_lib.get(config, key)
-        if key not in given and (value := config_lib.get(theirs, key)) != ours:
+        if key not in given and (value := theirs.get(key, ours)) != ours:
             config.update_from_flattened_dict({key: value})
             taken.append(f'{key}={value}')
     return taken
@@ -83,36 +84,45 @@ def load_classifier(
         raise InputError(
             f'config: task={config.task} needs --config.init_from=WORKDIR of a fine-tuning'
         )
-    source = init_from.load(config.init_from)
+    source = init_from.load(config.init_from, config.init_prefix)
     if 'task' not in source.about:
         raise InputError(f'init_from: {config.init_from} has no classifier; fine-tune it first')
     init_from.check_settings(source, config, SAME_AS_TRAINED)
-    task = Task(**{**source.about['task'], 'classes': tuple(source.about['task']['classes'])})
+    task = task_of(source.about)
     network = ClassifierNetwork(build.make_encoder(config), task.outputs)
     forward = make_forward(network, task, mesh)
-    weights = mesh_lib.copy(source.weights, mesh)
-    of_weights = functools.partial(forward, weights['params'], weights['batch_stats'])
+    shapes = jax.eval_shape(functools.partial(_initial, config, network))
+    weights = mesh_lib.copy(source.take_all(shapes), mesh)
+    statistics = weights.get('batch_stats', {})
+    of_weights = functools.partial(forward, weights['params'], statistics)
 
-    def probabilities(table: ImageTable, rows: np.ndarray) -> np.ndarray:
+    def of_rows(table: ImageTable, rows: np.ndarray) -> np.ndarray:
         found = inference.over_images(config, table, rows, of_weights, mesh, should_stop)
         return found['probabilities']
 
-    return Classifier(task, probabilities, provenance.at_step(source.about, source.step))
+    return Classifier(task, of_rows, provenance.at_step(source.about, source.step))
+
+
+def task_of(about: Mapping[str, Any]) -> Task:
+    """The classes, from what a fine-tuning saves beside its weights."""
+    return Task(**{**about['task'], 'classes': tuple(about['task']['classes'])})
+
+
+def probabilities(logits: Float[Array, 'n outputs'], task: Task) -> Float[Array, 'n k']:
+    """Of each class, by the kind of the task."""
+    if task.uncertain_class:
+        return three_way_probabilities(logits)
+    return jax.nn.sigmoid(logits) if task.multilabel else jax.nn.softmax(logits)
 
 
 def make_forward(network: ClassifierNetwork, task: Task, mesh: Mesh) -> Callable[..., Any]:
     """(params, batch_stats, uint8 images) → probabilities, compiled, whole on every device."""
 
-    def to_probabilities(logits: Float[Array, 'n outputs']) -> Float[Array, 'n k']:
-        if task.uncertain_class:
-            return three_way_probabilities(logits)
-        return jax.nn.sigmoid(logits) if task.multilabel else jax.nn.softmax(logits)
-
     @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
     def forward(params: Any, batch_stats: Any, images: jax.Array) -> dict[str, jax.Array]:
         variables = {'params': params, 'batch_stats': batch_stats}
         out: Any = network.apply(variables, to_float(images), train=False)
-        return {'probabilities': to_probabilities(out['logits'])}
+        return {'probabilities': probabilities(out['logits'], task)}
 
     return forward
 
@@ -141,13 +151,14 @@ def load_encoder(
     encoder = build.make_encoder(config)
     seen: dict[str, Any] = {'trained_on/init_from': 'random initialisation'}
     if config.init_from:
-        source = init_from.load(config.init_from)
+        source = init_from.load(config.init_from, config.init_prefix)
         init_from.check_settings(source, config, config_lib.OF_ENCODER)
         seen = provenance.at_step(source.about, source.step)
-        variables = {name: tree['encoder'] for name, tree in source.weights.items()}
+        shapes = jax.eval_shape(functools.partial(_initial, config, encoder))
+        weights = source.take_all({name: {'encoder': tree} for name, tree in shapes.items()})
+        variables = {name: tree['encoder'] for name, tree in weights.items()}
     else:
-        one = jnp.zeros((1, config.image_size, config.image_size, 3))
-        variables = dict(encoder.init(jax.random.key(config.seed), one, train=False))
+        variables = _initial(config, encoder)
     variables = mesh_lib.copy(jax.tree.map(np.asarray, variables), mesh)
 
     @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
@@ -161,3 +172,8 @@ def load_encoder(
         return found['features']
 
     return Encoder(features, seen)
+
+
+def _initial(config: ConfigDict, network: nn.Module) -> dict[str, Any]:
+    one = jnp.zeros((1, config.image_size, config.image_size, 3))
+    return dict(network.init(jax.random.key(config.seed), one, train=False))

@@ -1,82 +1,136 @@
-"""Starting from the weights of an earlier run."""
+"""Starting from the weights of an earlier run of big_ssl, or from those that others published."""
 
 import dataclasses
 import logging
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 from flax import traverse_util
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.errors import InputError
+from big_ssl.files import CHECKPOINTS
+from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.state import TrainState
+from big_ssl.weights import files, own_names
+from big_ssl.weights.match import Arrays, Match, Taken, take
+from big_ssl.weights.recognise import recognise
 
 log = logging.getLogger(__name__)
+
+# Of runs that were made before these keys existed.
+_OF_EARLIER_RUNS = {'model.backbone': 'resnet', 'init_normalization': 'none'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An earlier run's weights.
+    """Weights to start from.
 
     Attributes:
-      workdir: of that run.
-      weights: `params` and `batch_stats`, nested dictionaries of NumPy arrays.
-      about: what was saved beside them, the run's `config` among it.
-      step: at which they were saved.
+      origin: the workdir or the file, as given.
+      arrays: reads them, by their names there.
+      match: of those names.
+      settings: of the network that they fit, by keys of the config; of a run, its whole config.
+      guessed: those of `settings` that neither the names nor the file tell, only custom.
+      about: what a run saved beside them; of a file, `trained_on` alone.
+      step: at which a run saved them; None of a file.
     """
 
-    workdir: str
-    weights: dict[str, Any]
+    origin: str
+    arrays: Callable[[], Arrays]
+    match: Match
+    settings: dict[str, Any]
+    guessed: frozenset[str]
     about: dict[str, Any]
-    step: int
+    step: int | None
+
+    def take(self, variables: Mapping[str, Any], parts: tuple[str, ...]) -> Taken:
+        """Parts of a network of these variables; see `weights.match.take`."""
+        return take(self.origin, self.arrays(), self.match, variables, parts)
+
+    def take_all(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """All of a network of these variables, of which nothing may be missing."""
+        parts = dict.fromkeys(part for tree in variables.values() for part in tree)
+        taken = self.take(variables, tuple(parts))
+        if taken.initial:
+            name, _, why = taken.initial[0]
+            raise InputError(f'init_from: {self.origin} has no {name.split("/")[0]}: {why}')
+        return taken.variables
 
 
-def load(workdir: str) -> Source:
-    """The weights of a run's best checkpoint on validation, or of its newest if none was judged.
+def load(origin: str, prefix: str | None = None) -> Source:
+    """Weights of a workdir, of one of its checkpoints, or of a file.
+
+    A workdir gives its best checkpoint on validation, or its newest if none was judged.
+
+    Args:
+      origin: WORKDIR, WORKDIR/checkpoints/STEP, or what `weights.files.read` reads.
+      prefix: of the names of a network, where a file holds several.
 
     Raises:
-      InputError: there is no checkpoint.
+      InputError: there are none, or not of a network that is known here.
     """
-    checkpoints, step = _chosen(workdir)
-    log.info('weights from %s, step %d', checkpoints.folder, step)
-    return Source(workdir, checkpoints.weights(step), checkpoints.about(step), step)
+    path = epath.Path(origin)
+    if path.parent.name == CHECKPOINTS and path.name.isdigit():
+        return _of_run(origin, path.parent.parent, int(path.name))
+    if files.is_tensorflow(path) or path.suffix and not path.is_dir():
+        return _of_file(origin, prefix)
+    return _of_run(origin, path)
 
 
-def about(workdir: str) -> tuple[dict[str, Any], int]:
-    """What was saved beside the weights that `load` takes, and their step; raises as `load`."""
-    checkpoints, step = _chosen(workdir)
-    return checkpoints.about(step), step
+def settle(config: ConfigDict, workdir: str) -> None:
+    """Sets the keys that are `auto`: as the weights of `init_from` need them, and says so.
 
+    A run that has begun keeps what it began with.
 
-def _chosen(workdir: str) -> tuple[Checkpoints, int]:
-    checkpoints = Checkpoints(epath.Path(workdir), read_only=True)
-    step = checkpoints.best()
-    step = checkpoints.latest() if step is None else step
-    if step is None:
-        raise InputError(f'init_from: {workdir} has no finished checkpoint')
-    return checkpoints, step
+    Raises:
+      InputError: as `load`.
+    """
+    open_keys = [key for key in config_lib.AUTO if config_lib.get(config, key) == 'auto']
+    if not open_keys:
+        return
+    known, where = dict(config_lib.AUTO), ''
+    if begun_with := workdir_lib.config_of(workdir):
+        known |= config_lib.flat(begun_with)
+    elif config.init_from:
+        source = load(config.init_from, config.init_prefix)
+        known, where = source.settings, _why(source, open_keys)
+    config.update_from_flattened_dict({key: known[key] for key in open_keys})
+    if where:
+        chosen = ' '.join(f'{key}={known[key]}' for key in open_keys)
+        log.info('%s, %s', chosen, where)
 
 
 def check_settings(source: Source, config: ConfigDict, keys: tuple[str, ...]) -> None:
-    """Compares settings of the run that made the weights with ours.
+    """Compares settings of the network that the weights are of with ours.
 
     Raises:
       InputError: they differ; the message gives the flags that make them equal.
     """
-    theirs = ConfigDict(source.about['config'])
-    wrong = [key for key in keys if config_lib.get(theirs, key) != config_lib.get(config, key)]
+    theirs = source.settings
+    wrong = [
+        key
+        for key in keys
+        if key in theirs
+        and key not in source.guessed
+        and theirs[key] != config_lib.get(config, key)
+    ]
     if wrong:
-        flags = ' '.join(f'--config.{key}={config_lib.get(theirs, key)}' for key in wrong)
-        raise InputError(
-            f'init_from: {source.workdir} was trained with other settings; to use it: {flags}'
+        flags = ' '.join(f'--config.{key}={theirs[key]}' for key in wrong)
+        kind = (
+            'was trained with other settings'
+            if source.step is not None
+            else (f'holds another network ({source.match.family})')
         )
+        raise InputError(f'init_from: {source.origin} {kind}; to use it: {flags}')
 
 
-def apply(state: TrainState, source: Source, parts: tuple[str, ...]) -> TrainState:
+def apply(state: TrainState, source: Source, parts: tuple[str, ...]) -> tuple[TrainState, Taken]:
     """`state` with the given first-level parts of the network taken from `source`.
 
     A part other than the encoder that it does not have, or has in another size, stays as it is,
@@ -85,36 +139,80 @@ def apply(state: TrainState, source: Source, parts: tuple[str, ...]) -> TrainSta
     Raises:
       InputError: the encoder does not fit.
     """
-    trees = {'params': dict(state.params), 'batch_stats': dict(state.batch_stats)}
-    for part in parts:
-        problem = _mismatch(trees, source.weights, part)
-        if problem and part == 'encoder':
-            raise InputError(f'init_from: {source.workdir} holds another architecture: {problem}')
-        if problem:
-            log.warning('init_from: %s starts afresh: %s', part, problem)
-            continue
-        for name, tree in trees.items():
-            if part in tree:
-                tree[part] = jax.tree.map(
-                    lambda old, new: jax.device_put(new, old.sharding),
-                    tree[part],
-                    source.weights[name][part],
-                )
-    return dataclasses.replace(state, params=trees['params'], batch_stats=trees['batch_stats'])
+    ours = {'params': state.params, 'batch_stats': state.batch_stats}
+    taken = source.take(ours, parts)
+    _tell(source, taken, parts)
+    new = traverse_util.flatten_dict(taken.variables)
+    placed = {
+        path: jax.device_put(new[path], old.sharding) if path in new else old
+        for path, old in traverse_util.flatten_dict(ours).items()
+    }
+    return dataclasses.replace(state, **traverse_util.unflatten_dict(placed)), taken
 
 
-def _mismatch(trees: dict[str, Any], weights: dict[str, Any], part: str) -> str:
-    for name, tree in trees.items():
-        ours = _shapes(tree.get(part, {}))
-        theirs = _shapes(weights[name].get(part, {}))
-        for key in sorted(ours.keys() | theirs.keys()):
-            if ours.get(key) != theirs.get(key):
-                return (
-                    f'{part}/{key} is {theirs.get(key, "not there")}, '
-                    f'here {ours.get(key, "not there")}'
-                )
-    return ''
+def _tell(source: Source, taken: Taken, parts: tuple[str, ...]) -> None:
+    numbers = sum(math.prod(shape) for _, _, shape in taken.loaded)
+    log.info(
+        'init_from: %d arrays, %.1fM numbers, of %s: %s',
+        len(taken.loaded),
+        numbers / 1e6,
+        source.origin,
+        source.match.family,
+    )
+    afresh = {name.split('/')[0]: why for name, _, why in taken.initial}
+    for part, why in afresh.items():
+        if part in parts:
+            log.warning('init_from: %s starts afresh: %s', part, why)
+    if source.step is None and taken.unused:
+        some = ', '.join(f'{name} {shape}' for name, shape in taken.unused[:4])
+        more = f' and {len(taken.unused) - 4} more' if len(taken.unused) > 4 else ''
+        log.info('init_from: not used of that file: %s%s', some, more)
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    return {key: np.shape(leaf) for key, leaf in traverse_util.flatten_dict(tree, sep='/').items()}
+def _of_file(origin: str, prefix: str | None) -> Source:
+    file = files.read(origin)
+    match = recognise(file, prefix)
+    trained_on = {
+        'trained_on/weights': origin,
+        'trained_on/family': match.family,
+        'trained_on/sha256': file.sha256,
+    }
+    return Source(
+        origin=origin,
+        arrays=lambda: file.arrays,
+        match=match,
+        settings=match.usual | match.settings | file.settings,
+        guessed=frozenset(match.usual) - frozenset(file.settings),
+        about={'trained_on': trained_on},
+        step=None,
+    )
+
+
+def _of_run(origin: str, workdir: epath.Path, step: int | None = None) -> Source:
+    checkpoints = Checkpoints(workdir, read_only=True)
+    if step is None:
+        step = checkpoints.best()
+    if step is None:
+        step = checkpoints.latest()
+    if step is None:
+        raise InputError(f'init_from: {workdir} has no finished checkpoint')
+    chosen = step
+
+    def arrays() -> Arrays:
+        log.info('weights from %s, step %d', checkpoints.folder, chosen)
+        return traverse_util.flatten_dict(checkpoints.weights(chosen), sep='/')
+
+    about = checkpoints.about(chosen)
+    settings = _OF_EARLIER_RUNS | config_lib.flat(about.get('config', {}))
+    return Source(origin, arrays, own_names.match(), settings, frozenset(), about, chosen)
+
+
+def _why(source: Source, keys: list[str]) -> str:
+    if source.step is not None:
+        return f'as in {source.origin}'
+    if source.guessed.isdisjoint(keys):
+        return f'as {source.origin} says'
+    return (
+        f'as is usual for a {source.match.family}; was {source.origin} trained otherwise, say so '
+        'by these keys'
+    )

@@ -85,6 +85,6 @@ def _init(
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables['params'],
-        batch_stats=variables['batch_stats'],
+        batch_stats=variables.get('batch_stats', {}),
         opt_state=optimizer.init(variables['params']),
     )

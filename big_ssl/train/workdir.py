@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from big_ssl import config as config_lib
 from big_ssl import processes
 from big_ssl.errors import InputError
-from big_ssl.files import CONFIG, DIVERGED, is_remote
+from big_ssl.files import CONFIG, DIVERGED, INIT_FROM, is_remote
 
 _OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
              errno.EFBIG, errno.ESTALE}  # fmt: skip
@@ -32,11 +32,10 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
     check_reachable(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / CONFIG).exists():
-            return folder
-        theirs = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None
+    if not (theirs := config_of(workdir)):
+        return folder
     ours = _plain(config)
     for each in (ours, theirs):
         each.pop('compute', None)  # changes how, not what
@@ -47,6 +46,19 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
             'choose another --workdir'
         )
     return folder
+
+
+def config_of(workdir: str) -> dict[str, Any]:
+    """The config of the run that a folder holds; nothing where none has begun.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    path = epath.Path(workdir) / CONFIG
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f'{workdir}: cannot be used as a workdir: {error}') from None
 
 
 def check_reachable(folder: epath.Path) -> None:
@@ -99,14 +111,19 @@ def on_a_sound_disk(folder: epath.Path) -> Iterator[None]:
         ) from error
 
 
-def begin(folder: epath.Path, config: dict[str, Any]) -> None:
+def begin(folder: epath.Path, config: dict[str, Any], loaded: str = '') -> None:
     """Writes `config.json`, once all input has been checked: a wrong input claims no folder.
+
+    Args:
+      loaded: what was taken from `init_from`, for `init_from.tsv`.
 
     Raises:
       InputError: the folder cannot be written to.
     """
     if jax.process_index() == 0 and not (folder / CONFIG).exists():
         try:
+            if loaded:
+                write(folder / INIT_FROM, loaded)
             write(folder / CONFIG, json.dumps(_plain(config), indent=2))
         except OSError as error:
             raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None

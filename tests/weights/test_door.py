@@ -1,0 +1,128 @@
+"""Runs of `big_ssl.main` that begin with weights of others."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import traverse_util
+
+from big_ssl.models import resnet
+from big_ssl.models.resnet import ResNet
+from big_ssl.weights import torch_names
+from tests import runs
+
+TWO_BLOCKS = (1, 1)  # as runs.start makes a ResNet-18
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A file by torchvision's names, its metadata, and what an encoder makes of it."""
+    monkeypatch.setitem(resnet.STAGE_SIZES, 18, TWO_BLOCKS)
+
+    def make(name='weights.safetensors', width=0.25, **metadata):
+        shapes = jax.eval_shape(
+            lambda: ResNet(18, width).init(jax.random.key(0), np.zeros((1, 32, 32, 3)), False)
+        )
+        rng, arrays = np.random.default_rng(0), {}
+        for (kind, *rest), leaf in traverse_util.flatten_dict(shapes).items():
+            path = (kind, 'encoder', *rest)
+            drawn = rng.uniform(0.1, 0.2, leaf.shape).astype(np.float32)
+            arrays[torch_names.name(path)] = np.ascontiguousarray(torch_names.to_torch(path, drawn))
+        arrays['fc.weight'] = np.zeros((1000, 32), np.float32)
+        about = {'big_ssl': json.dumps(metadata)} if metadata else None
+        (tmp_path / name).write_bytes(safetensors.numpy.save(arrays, about))
+        return tmp_path / name
+
+    return make
+
+
+BY_NAMES = 'import big_ssl.models.resnet as r; r.BASIC_DEPTHS[18] = (1, 1, 0, 0)\n'
+
+
+def finetune(workdir, manifest, path, *more):
+    return runs.flags('derm_finetune', workdir, manifest, f'--config.init_from={path}', *more)
+
+
+def test_finetuning_from_a_file(published, tmp_path, compile_cache, tiny_manifest):
+    """What names cannot tell is said; what was taken is written; the file is not needed again."""
+    path, workdir = published(), tmp_path / 'run'
+    arguments = finetune(workdir, tiny_manifest, path)
+    output = runs.run(arguments, compile_cache, before=BY_NAMES)
+    assert (
+        'model.padding=torch init_normalization=imagenet, as is usual for a ResNet by the names of '
+        f'torchvision and timm; was {path} trained' in output
+    )
+    assert 'init_from: not used of that file: fc.weight (1000, 32)' in output
+    config = json.loads((workdir / 'config.json').read_text())
+    assert config['init_normalization'] == 'imagenet' and config['model']['padding'] == 'torch'
+    table = (workdir / 'init_from.tsv').read_text()
+    assert 'loaded\tconv1.weight\tencoder/conv_stem/kernel\t(7, 7, 3, 16)' in table
+    assert 'unused\tfc.weight\t\t(1000, 32)' in table
+    assert 'initial\tnot asked for\tclassifier/dense/kernel\t(32, 2)' in table
+    result = runs.result(workdir)
+    assert result['trained_on/before/weights'] == str(path)
+    assert len(result['trained_on/before/sha256']) == 64
+    path.unlink()
+    (workdir / 'result.json').unlink()
+    assert 'resuming at step 12' in runs.run(arguments, compile_cache, before=BY_NAMES)
+
+    further = finetune(tmp_path / 'further', tiny_manifest, workdir)
+    output = runs.run(further, compile_cache, before=BY_NAMES)
+    assert f'init_normalization=imagenet, as in {workdir}' in output
+    judged = finetune(tmp_path / 'judged', tiny_manifest, workdir, '--config.task=evaluate')
+    runs.run(judged, compile_cache, before=BY_NAMES)
+    again = runs.result(tmp_path / 'judged')
+    assert again['test/top1'] == result['test/top1']
+
+
+def test_the_file_or_the_user_says_what_images_it_needs(
+    published, tmp_path, compile_cache, tiny_manifest
+):
+    told = published('told.safetensors', init_normalization='none')
+    output = runs.run(finetune(tmp_path / 'a', tiny_manifest, told), compile_cache, before=BY_NAMES)
+    assert 'init_normalization=none, as' in output
+    untold = finetune(
+        tmp_path / 'b', tiny_manifest, published(), '--config.init_normalization=none'
+    )
+    assert 'init_normalization=' not in runs.run(untold, compile_cache, before=BY_NAMES)
+    for folder in 'ab':
+        config = json.loads((tmp_path / folder / 'config.json').read_text())
+        assert config['init_normalization'] == 'none'
+    assert runs.metrics(tmp_path / 'a') == runs.metrics(tmp_path / 'b')
+    contrary = finetune(tmp_path / 'c', tiny_manifest, told, '--config.init_normalization=imagenet')
+    output = runs.run(contrary, compile_cache, expected=2, before=BY_NAMES)
+    assert output.strip().endswith('to use it: --config.init_normalization=none')
+    assert not (tmp_path / 'c/config.json').exists()
+
+
+@pytest.mark.parametrize(
+    'flag, ending',
+    [
+        ('--config.model.width=0.5', 'to use it: --config.model.width=0.25'),
+        ('--config.model.depth=34', 'to use it: --config.model.depth=18'),
+        ('--config.init_prefix=backbone.', "networks by the prefixes ''; choose one by "),
+        ('--config.model.backbone=bit', 'stem=standard and padding=torch'),
+    ],
+)
+def test_another_network_is_one_line(
+    published, tmp_path, compile_cache, tiny_manifest, flag, ending
+):
+    arguments = finetune(tmp_path / 'run', tiny_manifest, published(), flag)
+    output = runs.run(arguments, compile_cache, expected=2, before=BY_NAMES)
+    last = output.strip().splitlines()[-1]
+    assert last.startswith('error: ') and ending in last and 'Traceback' not in output
+    assert not (tmp_path / 'run/config.json').exists()
+
+
+def test_features_of_a_file(published, tmp_path, compile_cache, tiny_manifest):
+    """Depth and width too are taken from the file where nothing is trained."""
+    arguments = [
+        '--config=configs/embed.py', f'--workdir={tmp_path / "run"}',
+        f'--config.dataset.manifest={tiny_manifest}', '--config.splits.evaluate=test',
+        f'--config.init_from={published()}', '--config.image_size=32', '--config.batch_size=8',
+    ]  # fmt: skip
+    output = runs.run(arguments, compile_cache, before=BY_NAMES)
+    assert 'model.depth=18 model.width=0.25' in output
+    assert (tmp_path / 'run/embeddings.csv').exists()
