@@ -173,7 +173,13 @@ def test_nearest_neighbours_of_random_weights(tiny_manifest, compile_cache, tmp_
     assert 0 <= result['test/top1'] <= 1
 
 
-@pytest.mark.parametrize('policy', ['zeros', 'ones', 'ignore', 'own_class'])
+@pytest.mark.parametrize(
+    'policy',
+    [
+        *(pytest.param(name, marks=pytest.mark.long) for name in ('zeros', 'ones', 'ignore')),
+        'own_class',
+    ],
+)
 def test_uncertain_labels(tiny_manifest, compile_cache, tmp_path, policy):
     """Multi-label fine-tuning; where it is judged, uncertain labels are left out."""
     table = pd.read_csv(tiny_manifest, dtype=str)

@@ -40,6 +40,7 @@ def last_line(output: str) -> str:
     return output.strip().splitlines()[-1]
 
 
+@pytest.mark.long
 def test_a_full_disk(straight, tmp_path, compile_cache, tiny_manifest):
     """One line, the checkpoint before is kept, and with room the run ends the same."""
     workdir = tmp_path / 'run'

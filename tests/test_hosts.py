@@ -124,11 +124,21 @@ def test_pretraining_loses_the_same(tmp_path, pretrained_alone, compile_cache, t
     assert len(list(tmp_path.glob('events.*'))) == 1
 
 
-SHARDED = pytest.mark.parametrize('shard', ['none', pytest.param('all', marks=pytest.mark.chaos)])
+SHARDED = pytest.mark.parametrize(
+    'shard',
+    [
+        pytest.param('none', marks=pytest.mark.long),
+        pytest.param('all', marks=pytest.mark.chaos),
+    ],
+)
 
 
 @pytest.mark.parametrize(
-    ('processes', 'shard'), [(4, 'none'), pytest.param(2, 'all', marks=pytest.mark.chaos)]
+    ('processes', 'shard'),
+    [
+        pytest.param(4, 'none', marks=pytest.mark.long),
+        pytest.param(2, 'all', marks=pytest.mark.chaos),
+    ],
 )
 def test_finetuning_and_evaluation_judge_the_same(
     tmp_path, compile_cache, tiny_manifest, processes, shard
@@ -181,6 +191,7 @@ def test_stopped_on_four_it_goes_on_with_two_and_with_one(
     assert runs.result(tmp_path)['trained_on/step'] == 12
 
 
+@pytest.mark.long
 def test_saved_by_eight_devices_it_goes_on_with_four(
     tmp_path, straight, compile_cache, tiny_manifest
 ):

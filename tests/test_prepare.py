@@ -276,7 +276,7 @@ def test_killed_at_random_moments_it_gives_the_same_bytes(tmp_path):
     while kills < 5:
         process = start(*flags, f'--out={out}')
         try:
-            process.wait(draws.uniform(0.2, 1.0) * seconds)
+            process.wait((draws.uniform(0.2, 1.0) if kills else 0.3) * seconds)
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)

@@ -38,7 +38,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
         )
 
     kills = 0
-    while kills < 3:
+    while kills < 2:
         process = runs.start(arguments, compile_cache)
         for _ in range(rng.randrange(1, 5)):
             seen = progress()
@@ -51,12 +51,14 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
         assert code in (0, -signal.SIGKILL), output
         if code == 0:
             break
-    assert kills >= 2
+    assert kills
     runs.run(arguments, compile_cache)
     runs.assert_same_run(tmp_path, straight('derm_micle', place))
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    'number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_told_to_stop_it_saves_and_goes_on(
     straight, tmp_path, compile_cache, tiny_manifest, number
 ):
@@ -80,6 +82,7 @@ def test_told_to_stop_it_saves_and_goes_on(
     runs.assert_same_run(tmp_path, straight('derm_micle'))
 
 
+@pytest.mark.long
 def test_told_to_stop_while_evaluating_the_next_run_only_evaluates(
     straight, tmp_path, compile_cache, tiny_manifest
 ):
@@ -103,7 +106,9 @@ def test_told_to_stop_while_evaluating_the_next_run_only_evaluates(
     assert predictions[0].read_bytes() == predictions[1].read_bytes()
 
 
-@pytest.mark.parametrize('config', ['derm_micle', 'derm_finetune'])
+@pytest.mark.parametrize(
+    'config', ['derm_micle', pytest.param('derm_finetune', marks=pytest.mark.long)]
+)
 def test_diverged_it_keeps_the_last_good_checkpoint(tmp_path, compile_cache, tiny_manifest, config):
     arguments = runs.flags(
         config,
@@ -122,7 +127,7 @@ def test_diverged_it_keeps_the_last_good_checkpoint(tmp_path, compile_cache, tin
         assert 'Traceback' not in output and 'Warning' not in output
         checkpoints = runs.checkpoints(tmp_path)
         step = checkpoints.latest()
-        assert step is not None and f'step {step + 2}' not in output
+        assert step is not None and f'training step {step + 2}' not in output
         weights = checkpoints.weights(step)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights))
     assert not (tmp_path / 'result.json').exists()

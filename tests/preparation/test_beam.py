@@ -24,7 +24,9 @@ def prepared(folder, table, out, *flags):
     return prepare.main(['prepare', *arguments])
 
 
-@pytest.mark.parametrize('mode', ['multi_threading', 'multi_processing'])
+@pytest.mark.parametrize(
+    'mode', ['multi_threading', pytest.param('multi_processing', marks=pytest.mark.long)]
+)
 def test_records_are_those_of_the_local_way(tmp_path, mode):
     table = made_table(tmp_path)
     assert prepared(tmp_path, table, 'here', '--workers=1') == 0

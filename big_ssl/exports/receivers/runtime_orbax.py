@@ -1,0 +1,27 @@
+"""Runs the parameters in JAX, by the Flax modules in network/."""
+
+import json
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from network.bit import BiT
+from network.resnet import ResNet
+
+
+def load(folder):
+    """uint8 images [n, size, size, 3] to features or logits [n, k], as a function."""
+    options = json.loads((folder / 'network.json').read_text(encoding='utf-8'))
+    encoder = (BiT if options.pop('backbone') == 'bit' else ResNet)(**options)
+    tree = ocp.StandardCheckpointer().restore(folder / 'parameters')
+    variables = {name: part['encoder'] for name, part in tree.items()}
+    head = tree['params'].get('classifier')
+
+    @jax.jit
+    def run(images):
+        features = encoder.apply(variables, images.astype('float32') / 255, train=False)
+        return (
+            features if head is None else features @ head['dense']['kernel'] + head['dense']['bias']
+        )
+
+    return lambda images: np.asarray(run(images))

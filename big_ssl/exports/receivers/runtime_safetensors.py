@@ -1,0 +1,21 @@
+"""Runs model.safetensors in PyTorch, by the module in torch_network.py."""
+
+import json
+
+import torch
+from safetensors.torch import load_file
+from torch_network import Network
+
+
+def load(folder):
+    """uint8 images [n, size, size, 3] to features or logits [n, k], as a function."""
+    settings = json.loads((folder / 'network.json').read_text(encoding='utf-8'))
+    network = Network(**settings)
+    network.body.load_state_dict(load_file(folder / 'model.safetensors'))
+    network.eval()
+
+    @torch.no_grad()
+    def run(images):
+        return network(torch.tensor(images).permute(0, 3, 1, 2).float() / 255).numpy()
+
+    return run
