@@ -24,4 +24,10 @@ def timm() -> ModuleType:
         return pytest.importorskip('timm', reason=REASON)
 
 
+def onnx() -> ModuleType:
+    torch()
+    pytest.importorskip('onnxscript', reason=REASON)
+    return pytest.importorskip('onnxruntime', reason=REASON)
+
+
 _KEPT: list[object] = []  # what is declared goes with its library

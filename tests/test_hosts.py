@@ -63,7 +63,10 @@ def column(workdir: Path, name: str) -> list[float]:
     return [line[name] for line in runs.metrics(workdir) if name in line]
 
 
-@pytest.mark.parametrize(('processes', 'placement'), [(2, 'device'), (4, 'host')])
+@pytest.mark.parametrize(
+    ('processes', 'placement'),
+    [(2, 'device'), pytest.param(4, 'host', marks=pytest.mark.long)],
+)
 def test_the_same_batches(tmp_path, compile_cache, tiny_manifest, processes, placement):
     place = f'--config.dataset.placement={placement}'
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest, place)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from big_ssl.main import main, parse
+from tests import runs
 from tests.helpers import save, smooth, write_table
 
 ROOT = Path(__file__).parent.parent
@@ -200,7 +201,7 @@ def run_one(folder, config, make, flags, devices):
     table = make(folder, rows_of(folder))
     environment = os.environ | {
         'JAX_PLATFORMS': 'cpu',
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+        'XLA_FLAGS': f'{runs.QUICK_COMPILE} --xla_force_host_platform_device_count={devices}',
         'PYTHONPATH': str(ROOT),
     }
     small = ['--config.batch_size=16', '--config.total_steps=4', '--config.warmup_steps=1']
@@ -220,7 +221,7 @@ def run_one(folder, config, make, flags, devices):
 
 
 @pytest.fixture(scope='module')
-def runs(tmp_path_factory):
+def ended(tmp_path_factory):
     folder = tmp_path_factory.mktemp('runs')
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         started = {
@@ -231,8 +232,8 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_wrong_input(runs, name):
-    folder, done = runs[name]
+def test_wrong_input(ended, name):
+    folder, done = ended[name]
     assert done.returncode == 2, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
     assert len(errors) == 1 and done.stderr.splitlines()[-1] == errors[0]

@@ -17,6 +17,7 @@ from etils import epath
 from big_ssl import processes, study
 from big_ssl.errors import InputError
 from big_ssl.studies import execute
+from tests import runs
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY = """
@@ -47,7 +48,7 @@ def get_config(variant=''):
 def environment(cache: str) -> dict[str, str]:
     return os.environ | {
         'JAX_PLATFORMS': 'cpu',
-        'XLA_FLAGS': '',
+        'XLA_FLAGS': runs.QUICK_COMPILE,
         'JAX_COMPILATION_CACHE_DIR': cache,
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
         'PYTHONPATH': str(ROOT),

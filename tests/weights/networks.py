@@ -11,7 +11,7 @@ from tests import peers
 def drawn(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """By a torch-like name: kernels [out, in, h, w], scales and variances near 1."""
     if len(shape) >= 2:
-        return rng.normal(size=shape).astype(np.float32) / np.sqrt(np.prod(shape[1:]))
+        return (rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
     low, high = (0.5, 1.5) if name.endswith(('weight', 'running_var')) else (-0.3, 0.3)
     return rng.uniform(low, high, shape).astype(np.float32)
 

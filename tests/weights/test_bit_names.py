@@ -49,7 +49,14 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize(
+    'name',
+    [
+        'resnetv2_50x1_bit',
+        pytest.param('resnetv2_101x1_bit', marks=pytest.mark.long),
+        pytest.param('resnetv2_50x3_bit', marks=pytest.mark.long),
+    ],
+)
 def test_features_of_bit(tmp_path, name):
     blocks, width, depth = NETWORKS[name]
     path = str(tmp_path / 'BiT-M.npz')
