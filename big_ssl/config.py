@@ -24,6 +24,10 @@ OF_IMAGES = ('image_size', 'crop.evaluation', 'dataset.channels')
 OF_CLASSIFIER = ('labels.kind', 'labels.negative', 'aggregate')
 # Keys that are 'auto' until it is known what the weights of init_from need; here, without any.
 AUTO = {'model.padding': 'torch', 'init_normalization': 'none'}
+AUTO_CHOICES: dict[str, tuple[str, ...]] = {
+    'model.padding': ('auto', 'torch', 'same', 'simclr'),
+    'init_normalization': ('auto', 'none', 'imagenet', 'symmetric'),
+}
 
 
 def defaults() -> ConfigDict:
@@ -260,8 +264,7 @@ def _check_choices(config: ConfigDict) -> None:
         'model.depth': (18, 34, 50, 101, 152, 200),
         'model.stem': ('standard', 'small_images'),
         'model.backbone': ('resnet', 'bit'),
-        'model.padding': ('auto', 'torch', 'same', 'simclr'),
-        'init_normalization': ('auto', 'none', 'imagenet', 'symmetric'),
+        **AUTO_CHOICES,
         'model.batch_norm': ('batch', 'frozen'),
         'model.dtype': ('auto', 'float32', 'bfloat16'),
         'compute.remat': ('none', 'norms', 'blocks'),

@@ -57,7 +57,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize(
-    'number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+    'number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.chaos)]
 )
 def test_told_to_stop_it_saves_and_goes_on(
     straight, tmp_path, compile_cache, tiny_manifest, number

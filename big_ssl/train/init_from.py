@@ -172,6 +172,9 @@ def _tell(source: Source, taken: Taken, parts: tuple[str, ...]) -> None:
 def _of_file(origin: str, prefix: str | None) -> Source:
     file = files.read(origin)
     match = recognise(file, prefix)
+    for key, value in file.settings.items():
+        if value not in config_lib.AUTO_CHOICES.get(key, ()) or value == 'auto':
+            raise InputError(f'init_from: {origin}: its metadata say {key}={value}, not known here')
     trained_on = {
         'trained_on/weights': origin,
         'trained_on/family': match.family,

@@ -144,7 +144,7 @@ def test_killed_at_random_moments(undisturbed, start, tmp_path):
     assert_same(tmp_path, undisturbed)
 
 
-@pytest.mark.long
+@pytest.mark.chaos
 def test_asked_to_stop(undisturbed, start, tmp_path):
     process = start(tmp_path)
     while not list(tmp_path.glob('runs/**/metrics.jsonl')) and process.poll() is None:
@@ -159,7 +159,7 @@ def test_asked_to_stop(undisturbed, start, tmp_path):
     assert_same(tmp_path, undisturbed)
 
 
-@pytest.mark.long
+@pytest.mark.chaos
 def test_listed_commands_run_elsewhere_and_collected(undisturbed, start, compile_cache, tmp_path):
     study = tmp_path / 'here'
     listed, errors = start(study, '--list').communicate(timeout=120)

@@ -126,3 +126,21 @@ def test_features_of_a_file(published, tmp_path, compile_cache, tiny_manifest):
     output = runs.run(arguments, compile_cache, before=BY_NAMES)
     assert 'model.depth=18 model.width=0.25' in output
     assert (tmp_path / 'run/embeddings.csv').exists()
+
+
+def test_a_bit_is_trained_saved_and_goes_on(tmp_path, compile_cache, tiny_manifest):
+    """It has no batch statistics, which its checkpoints must not miss."""
+    two_blocks = 'import big_ssl.models.resnet as r; r.BOTTLENECK_DEPTHS[50] = (1, 1)\n'
+    bit = ('--config.model.backbone=bit', '--config.model.depth=50', '--config.model.width=0.5')
+    pretrained, run = tmp_path / 'pretrained', tmp_path / 'run'
+    arguments = runs.flags('derm_micle', pretrained, tiny_manifest, *bit)
+    runs.run(arguments, compile_cache, before=two_blocks)
+    arguments = finetune(run, tiny_manifest, pretrained, *bit)
+    runs.run(arguments, compile_cache, before=two_blocks)
+    result = runs.result(run)
+    (run / 'result.json').unlink()
+    assert 'resuming at step 12' in runs.run(arguments, compile_cache, before=two_blocks)
+    assert runs.result(run) == result
+    judged = finetune(tmp_path / 'judged', tiny_manifest, run, '--config.task=evaluate')
+    runs.run(judged, compile_cache, before=two_blocks)
+    assert runs.result(tmp_path / 'judged')['test/top1'] == result['test/top1']
