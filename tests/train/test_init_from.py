@@ -174,3 +174,12 @@ def test_no_checkpoint_to_start_from(tmp_path):
     (tmp_path / 'checkpoints').mkdir()
     with pytest.raises(InputError, match='no finished checkpoint'):
         init_from.load(str(tmp_path))
+
+
+def test_one_checkpoint_of_a_run_can_be_named(tmp_path):
+    for step, score in ((1, 0.5), (2, 0.9)):
+        save(tmp_path, state_of(contrastive(), step), step, score)
+    source = init_from.load(str(tmp_path / 'checkpoints/1'))
+    assert source.step == 1
+    chosen = traverse_util.unflatten_dict(source.arrays(), sep='/')
+    assert_same(chosen['params'], state_of(contrastive(), 1).params)

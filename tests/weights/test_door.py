@@ -141,6 +141,6 @@ def test_a_bit_is_trained_saved_and_goes_on(tmp_path, compile_cache, tiny_manife
     (run / 'result.json').unlink()
     assert 'resuming at step 12' in runs.run(arguments, compile_cache, before=two_blocks)
     assert runs.result(run) == result
-    judged = finetune(tmp_path / 'judged', tiny_manifest, run, '--config.task=evaluate')
+    judged = finetune(tmp_path / 'judged', tiny_manifest, run, '--config.task=evaluate', *bit)
     runs.run(judged, compile_cache, before=two_blocks)
     assert runs.result(tmp_path / 'judged')['test/top1'] == result['test/top1']
