@@ -18,7 +18,8 @@ from tests import bucket, runs  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
-SLOWEST = ('test_hosts', 'test_resume', 'test_execute', 'test_faults', 'test_local')
+SLOWEST = ('test_hosts', 'test_resume', 'test_execute', 'test_faults', 'test_local', 'test_door',
+           'test_export', 'test_formats', 'test_simclr_names', 'test_apply')  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,6 +24,7 @@ def answer(capsys, *arguments, config='derm_simclr'):
     return code, out.out, out.err
 
 
+@pytest.mark.long
 def test_it_answers_and_leaves_the_figures(tmp_path, capsys):
     figures = f'--json={tmp_path / "figures.json"}'
     code, out, err = answer(capsys, '--topology=local', '--config.chunks=2', figures)

@@ -265,6 +265,7 @@ def content(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.long
 def test_killed_at_random_moments_it_gives_the_same_bytes(tmp_path):
     table = many(tmp_path)
     flags = [f'--manifest={table}', '--workers=2', '--shard_mb=4']

@@ -21,7 +21,13 @@ judge.score = slowly
 """
 
 
-@pytest.mark.parametrize('placement', ['host', pytest.param('device', marks=pytest.mark.chaos)])
+@pytest.mark.parametrize(
+    'placement',
+    [
+        pytest.param('host', marks=pytest.mark.long),
+        pytest.param('device', marks=pytest.mark.chaos),
+    ],
+)
 def test_killed_again_and_again_it_ends_with_the_same_bits(
     straight, tmp_path, compile_cache, tiny_manifest, placement
 ):

@@ -103,6 +103,7 @@ def assert_same(study: Path, other: Path) -> None:
         assert a[name] == b[name], name
 
 
+@pytest.mark.long
 def test_what_it_leaves(undisturbed):
     result = figures(undisturbed)
     assert {'random/test/top1', 'simclr/test/top1', 'simclr-random/test/top1'} <= result.keys()
@@ -111,6 +112,7 @@ def test_what_it_leaves(undisturbed):
     assert (undisturbed / 'logs/finetune/simclr/seed0.log').read_text()
 
 
+@pytest.mark.long
 def test_done_runs_are_not_run_again(undisturbed, start):
     before = {
         path: path.stat().st_mtime_ns for path in undisturbed.glob('runs/**/*') if path.is_file()
@@ -121,6 +123,7 @@ def test_done_runs_are_not_run_again(undisturbed, start):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+@pytest.mark.long
 def test_other_settings_are_refused(undisturbed, start):
     process = start(undisturbed, '--config.finetune.optimizer.learning_rate=0.5')
     _, errors = process.communicate(timeout=300)

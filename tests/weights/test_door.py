@@ -77,6 +77,7 @@ def test_finetuning_from_a_file(published, tmp_path, compile_cache, tiny_manifes
     assert again['test/top1'] == result['test/top1']
 
 
+@pytest.mark.long
 def test_the_file_or_the_user_says_what_images_it_needs(
     published, tmp_path, compile_cache, tiny_manifest
 ):
@@ -128,6 +129,7 @@ def test_features_of_a_file(published, tmp_path, compile_cache, tiny_manifest):
     assert (tmp_path / 'run/embeddings.csv').exists()
 
 
+@pytest.mark.long
 def test_a_bit_is_trained_saved_and_goes_on(tmp_path, compile_cache, tiny_manifest):
     """It has no batch statistics, which its checkpoints must not miss."""
     two_blocks = 'import big_ssl.models.resnet as r; r.BOTTLENECK_DEPTHS[50] = (1, 1)\n'

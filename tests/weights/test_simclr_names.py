@@ -49,6 +49,7 @@ def test_another_rule_of_padding_would_show(network, tmp_path):
         assert np.abs(found - network(images)).max() > 0.05
 
 
+@pytest.mark.long
 def test_wider_deeper_and_in_a_folder(tmp_path):
     network = simclr_network.Network((3, 8, 36, 3), width=2)
     simclr_network.save_tf1(network.variables, tmp_path / 'model.ckpt-1')
