@@ -20,9 +20,9 @@ class Network(nn.Module):
 
     def __init__(self, backbone, depth, width, stem, padding, mean, deviation, outputs):
         super().__init__()
-        self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer('image_mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer(
-            'deviation', torch.tensor(deviation).view(1, 3, 1, 1), persistent=False
+            'image_deviation', torch.tensor(deviation).view(1, 3, 1, 1), persistent=False
         )
         if backbone == 'bit':
             self.body = BiT(depth, width, outputs)
@@ -30,7 +30,7 @@ class Network(nn.Module):
             self.body = ResNet(depth, width, stem, padding, outputs)
 
     def forward(self, images):
-        return self.body((images - self.mean) / self.deviation)
+        return self.body((images - self.image_mean) / self.image_deviation)
 
 
 class ResNet(nn.Module):
