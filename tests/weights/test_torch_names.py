@@ -13,7 +13,7 @@ from tests.weights import networks
 torch, timm = peers.torch(), peers.timm()
 import safetensors.torch as safetensors_torch  # noqa: E402
 
-DEPTHS = (18, 34, 50, 101, 152)
+DEPTHS = (18, 34, 50, 101, 152, 200)
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
