@@ -22,12 +22,13 @@ OF_ENCODER = ('model.backbone', 'model.depth', 'model.width', 'model.stem', 'mod
               'init_normalization')  # fmt: skip
 OF_IMAGES = ('image_size', 'crop.evaluation', 'dataset.channels')
 OF_CLASSIFIER = ('labels.kind', 'labels.negative', 'aggregate')
-# Keys that are 'auto' until it is known what the weights of init_from need; here, without any.
-AUTO = {'model.padding': 'torch', 'init_normalization': 'none'}
-AUTO_CHOICES: dict[str, tuple[str, ...]] = {
-    'model.padding': ('auto', 'torch', 'same', 'simclr'),
-    'init_normalization': ('auto', 'none', 'imagenet', 'symmetric'),
+# Keys that are 'auto' until it is known what the weights of init_from need; the first is that of
+# a network from scratch.
+AUTO = {
+    'model.padding': ('torch', 'same', 'simclr'),
+    'init_normalization': ('none', 'imagenet', 'symmetric'),
 }
+FROM_SCRATCH = {key: choices[0] for key, choices in AUTO.items()}
 
 
 def defaults() -> ConfigDict:
@@ -190,7 +191,7 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def settled(config: ConfigDict, key: str) -> Any:
     """The value of a key of AUTO; where it is still open, that of a network from scratch."""
-    return AUTO[key] if (value := get(config, key)) == 'auto' else value
+    return FROM_SCRATCH[key] if (value := get(config, key)) == 'auto' else value
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -264,7 +265,7 @@ def _check_choices(config: ConfigDict) -> None:
         'model.depth': (18, 34, 50, 101, 152, 200),
         'model.stem': ('standard', 'small_images'),
         'model.backbone': ('resnet', 'bit'),
-        **AUTO_CHOICES,
+        **{key: ('auto', *allowed) for key, allowed in AUTO.items()},
         'model.batch_norm': ('batch', 'frozen'),
         'model.dtype': ('auto', 'float32', 'bfloat16'),
         'compute.remat': ('none', 'norms', 'blocks'),
@@ -395,51 +396,3 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = '') 
         elif a != b:
             found.append(f'{prefix}{key}={a} ({b} there)')
     return found
-
-
-def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
-    """`''` leaves the published setting, `'demo'` makes it run in minutes on two CPU cores.
-
-    The demo reads the embedded SYNTHETIC phantom set (with `dataset.manifest`: your own images) and
-    trains a small network on small images, mildly augmented: short trials with stronger views had
-    not begun to learn (BUILD_NOTES.md).
-
-    Raises:
-      InputError: another variant.
-    """
-    if variant == 'demo':
-        config.dataset.name = 'phantom'
-        config.image_size = 80
-        config.model.depth = 18
-        config.model.width = 0.25
-        config.batch_size = 64
-        config.log_every_steps = 20
-        config.total_epochs = None
-        config.warmup_epochs = None
-        config.warmup_percent = 5.0
-        config.labels.classes, config.labels.other = (), ''
-        tune = _demo_pretraining if config.task == 'contrastive' else _demo_finetuning
-        tune(config)
-    elif variant:
-        raise InputError(f'config: unknown variant {variant!r}; the only one is :demo')
-    return config
-
-
-def _demo_pretraining(config: ConfigDict) -> None:
-    config.total_steps = 700
-    config.optimizer.name = 'adam'
-    config.optimizer.learning_rate = 0.002
-    config.optimizer.scaling = 'none'
-    config.optimizer.weight_decay = 1e-4
-    config.temperature = 0.2
-    config.crop.area = (0.6, 1.0)
-    config.augment.jitter_strength = 0.3
-    config.augment.blur_probability = 0.0
-    config.augment.flip_vertical = 0.5
-
-
-def _demo_finetuning(config: ConfigDict) -> None:
-    config.total_steps = 200
-    config.monitor_every_percent = 10.0
-    config.checkpoint_every_percent = 10.0
-    config.optimizer.learning_rate = 0.05

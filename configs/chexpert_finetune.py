@@ -16,7 +16,8 @@ Each image is judged by itself, as the published figures are (recalled).
 
 from ml_collections import ConfigDict
 
-from big_ssl.config import choose_variant, defaults
+from big_ssl.config import defaults
+from big_ssl.variants import choose_variant
 
 PATHOLOGIES = ('Atelectasis', 'Cardiomegaly', 'Consolidation', 'Edema', 'Pleural Effusion')
 

@@ -11,7 +11,8 @@ cases, `--config.pairing=case` makes it MICLe.
 
 from ml_collections import ConfigDict
 
-from big_ssl.config import choose_variant, defaults
+from big_ssl.config import defaults
+from big_ssl.variants import choose_variant
 
 
 def get_config(variant: str = '') -> ConfigDict:

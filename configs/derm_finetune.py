@@ -17,7 +17,8 @@ Without `init_from` training starts from random weights: the baseline that every
 
 from ml_collections import ConfigDict
 
-from big_ssl.config import choose_variant, defaults
+from big_ssl.config import defaults
+from big_ssl.variants import choose_variant
 
 
 def get_config(variant: str = '') -> ConfigDict:

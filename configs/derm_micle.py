@@ -11,7 +11,8 @@ Reads the split `train` alone. The published run starts from SimCLR on the same 
 
 from ml_collections import ConfigDict
 
-from big_ssl.config import choose_variant, defaults
+from big_ssl.config import defaults
+from big_ssl.variants import choose_variant
 
 
 def get_config(variant: str = '') -> ConfigDict:

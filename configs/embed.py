@@ -8,7 +8,8 @@ Every row of the table, a line an image. Without `init_from` the weights are ran
 
 from ml_collections import ConfigDict
 
-from big_ssl.config import choose_variant, defaults
+from big_ssl.config import defaults
+from big_ssl.variants import choose_variant
 
 
 def get_config(variant: str = '') -> ConfigDict:

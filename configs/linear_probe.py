@@ -9,7 +9,8 @@ Fitted on the labelled images of `train`, the penalty chosen on `val`; nothing i
 
 from ml_collections import ConfigDict
 
-from big_ssl.config import choose_variant, defaults
+from big_ssl.config import defaults
+from big_ssl.variants import choose_variant
 
 
 def get_config(variant: str = '') -> ConfigDict:

@@ -9,7 +9,8 @@ and kind of labels are those of the model.
 
 from ml_collections import ConfigDict
 
-from big_ssl.config import choose_variant, defaults
+from big_ssl.config import defaults
+from big_ssl.variants import choose_variant
 
 
 def get_config(variant: str = '') -> ConfigDict:

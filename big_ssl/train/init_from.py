@@ -94,7 +94,7 @@ def settle(config: ConfigDict, workdir: str) -> None:
     open_keys = [key for key in config_lib.AUTO if config_lib.get(config, key) == 'auto']
     if not open_keys:
         return
-    known, where = dict(config_lib.AUTO), ''
+    known, where = dict(config_lib.FROM_SCRATCH), ''
     if begun_with := workdir_lib.config_of(workdir):
         known |= config_lib.flat(begun_with)
     elif config.init_from:
@@ -173,7 +173,7 @@ def _of_file(origin: str, prefix: str | None) -> Source:
     file = files.read(origin)
     match = recognise(file, prefix)
     for key, value in file.settings.items():
-        if value not in config_lib.AUTO_CHOICES.get(key, ()) or value == 'auto':
+        if value not in config_lib.AUTO.get(key, ()):
             raise InputError(f'init_from: {origin}: its metadata say {key}={value}, not known here')
     trained_on = {
         'trained_on/weights': origin,

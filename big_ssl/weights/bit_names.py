@@ -3,7 +3,7 @@
 import numpy as np
 
 from big_ssl.models.resnet import depth_of
-from big_ssl.weights.match import Arrays, Match, Path
+from big_ssl.weights.match import Arrays, Match, Path, counts
 
 _ROOT = 'resnet/root_block/standardized_conv2d/kernel'
 _TENSORS = {'scale': 'gamma', 'bias': 'beta'}
@@ -65,8 +65,5 @@ def _to_ours(path: Path, array: np.ndarray) -> np.ndarray:
 
 
 def _depth(arrays: Arrays) -> int:
-    units = [
-        {each.split('/')[2] for each in arrays if each.startswith(f'resnet/block{k}/unit')}
-        for k in range(1, 5)
-    ]
-    return depth_of(tuple(map(len, units)), bottlenecks=True)
+    kernels = (rf'resnet/block{k}/unit\d+/a/standardized_conv2d/kernel' for k in range(1, 5))
+    return depth_of(counts(arrays, kernels), bottlenecks=True)

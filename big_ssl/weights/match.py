@@ -1,7 +1,8 @@
 """From the arrays of a file, by whatever names, to variables of a network of ours."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,11 @@ class Taken:
         lines += [f'initial\t{why}\t{ours}\t{shape}' for ours, shape, why in self.initial]
         lines += [f'unused\t{name}\t\t{shape}' for name, shape in self.unused]
         return '\n'.join(['what\tin the file\tin the network\tshape', *lines, ''])
+
+
+def counts(arrays: Arrays, patterns: Iterable[str]) -> tuple[int, ...]:
+    """How many names each pattern fits, from beginning to end."""
+    return tuple(sum(bool(re.fullmatch(each, name)) for name in arrays) for each in patterns)
 
 
 def take(

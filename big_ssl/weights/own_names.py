@@ -1,13 +1,12 @@
 """Networks of big_ssl by the names of their own variables: `params/encoder/conv_stem/kernel`."""
 
 import dataclasses
-import re
 from typing import Any
 
 import numpy as np
 
 from big_ssl.models.resnet import depth_of
-from big_ssl.weights.match import Arrays, Match, Path
+from big_ssl.weights.match import Arrays, Match, Path, counts
 
 FAMILY = 'network of big_ssl'
 _ENCODER = ('params/encoder/', 'batch_stats/encoder/')
@@ -53,6 +52,6 @@ def recognise(arrays: Arrays) -> Match | None:
 
 
 def _depth(arrays: Arrays) -> int:
-    kernels = [re.compile(rf'params/encoder/stage{k}/block\d+/conv1/kernel$') for k in range(1, 5)]
-    blocks = tuple(sum(bool(kernel.match(each)) for each in arrays) for kernel in kernels)
-    return depth_of(blocks, 'params/encoder/stage1/block1/conv3/kernel' in arrays)
+    kernels = (rf'params/encoder/stage{k}/block\d+/conv1/kernel' for k in range(1, 5))
+    bottlenecks = 'params/encoder/stage1/block1/conv3/kernel' in arrays
+    return depth_of(counts(arrays, kernels), bottlenecks)

@@ -1,12 +1,10 @@
 """BiT by the names of timm (resnetv2_50x1_bit and its relatives)."""
 
-import re
-
 import numpy as np
 
 from big_ssl.models.resnet import depth_of
 from big_ssl.weights import torch_names
-from big_ssl.weights.match import Arrays, Match, Path
+from big_ssl.weights.match import Arrays, Match, Path, counts
 
 _TENSORS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 _STEM = 'stem.conv.weight'
@@ -47,15 +45,12 @@ def recognise(arrays: Arrays) -> Match | None:
     """
     if _STEM not in arrays or 'stages.0.blocks.0.norm1.weight' not in arrays:
         return None
-    counts = tuple(
-        sum(bool(re.match(rf'stages\.{k}\.blocks\.\d+\.conv1\.weight$', each)) for each in arrays)
-        for k in range(4)
-    )
+    blocks = counts(arrays, (rf'stages\.{k}\.blocks\.\d+\.conv1\.weight' for k in range(4)))
     return Match(
         family='BiT by the names of timm',
         settings={
             'model.backbone': 'bit',
-            'model.depth': depth_of(counts, bottlenecks=True),
+            'model.depth': depth_of(blocks, bottlenecks=True),
             'model.width': arrays[_STEM].shape[0] / 64,
             'model.stem': 'standard',
             'model.padding': 'torch',

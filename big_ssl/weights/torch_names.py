@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from big_ssl.models.resnet import depth_of
-from big_ssl.weights.match import Arrays, Match, Path
+from big_ssl.weights.match import Arrays, Match, Path, counts
 
 _TENSORS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias',
             'mean': 'running_mean', 'var': 'running_var'}  # fmt: skip
@@ -102,9 +102,6 @@ def _only(prefixes: Sequence[str], wanted: str | None) -> str:
 
 
 def _depth(arrays: Arrays, before: str, modules: dict[str, str]) -> int:
-    blocks = [
-        re.compile(rf'{re.escape(before)}{modules[f"layer{k}"]}\.\d+\.conv1\.weight$')
-        for k in range(1, 5)
-    ]
-    counts = tuple(sum(bool(block.match(each)) for each in arrays) for block in blocks)
-    return depth_of(counts, f'{before}{modules["layer1"]}.0.conv3.weight' in arrays)
+    stages = [rf'{re.escape(before)}{modules[f"layer{k}"]}' for k in range(1, 5)]
+    blocks = counts(arrays, (rf'{stage}\.\d+\.conv1\.weight' for stage in stages))
+    return depth_of(blocks, f'{before}{modules["layer1"]}.0.conv3.weight' in arrays)

@@ -26,7 +26,7 @@ def model(task: Task | None = None, *, baked: bool = False, size: int = SIZE, **
     config = config_lib.defaults()
     with config.unlocked():
         config.update_from_flattened_dict(
-            {'model.depth': 18, 'model.width': 0.25, **config_lib.AUTO, 'image_size': size}
+            {'model.depth': 18, 'model.width': 0.25, **config_lib.FROM_SCRATCH, 'image_size': size}
             | {key.replace('__', '.'): value for key, value in settings.items()}
         )
     network = ClassifierNetwork(build.make_encoder(config), task.outputs if task else 1)

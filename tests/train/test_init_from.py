@@ -11,7 +11,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl.config import AUTO, defaults
+from big_ssl.config import FROM_SCRATCH, defaults
 from big_ssl.errors import InputError
 from big_ssl.models import resnet
 from big_ssl.models.heads import ProjectionHead
@@ -57,7 +57,7 @@ def config_of(**changes) -> ConfigDict:
                 'model.depth': 18,
                 'model.width': 0.25,
                 'model.stem': 'small_images',
-                **AUTO,
+                **FROM_SCRATCH,
                 **changes,
             }
         )
