@@ -30,8 +30,10 @@ def crop_boxes(
       area: allowed shares of the image's area.
       aspect: allowed range of width / height.
     """
-    side_y = np.broadcast_to(height, uniforms.shape[:-2])[..., None]
-    side_x = np.broadcast_to(width, uniforms.shape[:-2])[..., None]
+    side_y, side_x = (
+        np.broadcast_to(side, uniforms.shape[:-2])[..., None].astype(np.int64)
+        for side in (height, width)
+    )
     pixels = side_y * side_x
     ratio = aspect[0] + uniforms[..., 0] * (aspect[1] - aspect[0])
     low = np.rint(np.sqrt(area[0] * pixels / ratio))

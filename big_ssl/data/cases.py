@@ -3,10 +3,13 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 
+from big_ssl.data.integers import narrow
 from big_ssl.data.manifest import Manifest
 from big_ssl.data.splits import unit_names
+from big_ssl.data.text import Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,22 +51,37 @@ def codes(names: np.ndarray) -> Int[np.ndarray, ' n']:
 
 def case_codes(manifest: Manifest, rows: Int[np.ndarray, ' n'], by_case: bool) -> np.ndarray:
     """Number of the case of each row by first appearance; each its own if not `by_case`."""
-    return codes(case_names(manifest, rows)) if by_case else np.arange(len(rows))
+    return _numbered(rows, manifest.case_id) if by_case else np.arange(len(rows))
+
+
+def patient_codes(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> Int[np.ndarray, ' n']:
+    """Number of the patient (where none is known, of the case) of each row by first appearance."""
+    return _numbered(rows, manifest.patient_id, manifest.case_id)
+
+
+def _numbered(rows: Int[np.ndarray, ' n'], *ids: Text) -> Int[np.ndarray, ' n']:
+    """`codes` of what each row belongs to: the first of its `ids` that is known, or itself."""
+    owner, taken = np.asarray(rows, np.int64), len(ids[0])
+    for column in reversed(ids):
+        code = column.codes()[rows]
+        owner = np.where((column != '')[rows], taken + code, owner)
+        taken += len(column)
+    return pd.factorize(owner)[0]
 
 
 def units_of_cases(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> Units:
     """One unit a case, with all its images among `rows`."""
-    case = codes(case_names(manifest, rows))
+    case = case_codes(manifest, rows, by_case=True)
     order = np.argsort(case, kind='stable')
     starts = np.searchsorted(case[order], np.arange(case.max() + 2))
-    groups = codes(patient_names(manifest, rows))[order[starts[:-1]]]
-    return Units(offsets=starts.astype(np.int64), images=rows[order], groups=groups)
+    groups = patient_codes(manifest, rows)[order[starts[:-1]]]
+    return Units(offsets=narrow(starts), images=narrow(rows[order]), groups=narrow(groups))
 
 
 def units_of_images(manifest: Manifest, rows: Int[np.ndarray, ' n']) -> Units:
     """One unit an image."""
     return Units(
-        offsets=np.arange(len(rows) + 1),
-        images=np.asarray(rows),
-        groups=codes(patient_names(manifest, rows)),
+        offsets=narrow(np.arange(len(rows) + 1)),
+        images=narrow(rows),
+        groups=narrow(patient_codes(manifest, rows)),
     )

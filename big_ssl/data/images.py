@@ -79,7 +79,7 @@ def _read_files(
 ) -> tuple[ImageTable, Bool[np.ndarray, ' k']]:
     """The headers of the files among `rows`, and which of them are grey."""
     count = len(manifest)
-    sizes, ones = np.zeros((count, 2), np.int64), np.ones(count, np.uint8)
+    sizes, ones = np.zeros((count, 2), np.int32), np.ones(count, np.uint8)
     table = ImageTable(manifest, sizes, np.zeros(count, np.uint8), ones, 3, window)
 
     def header(row: int) -> image_files.Header:

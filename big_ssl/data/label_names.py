@@ -19,6 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from big_ssl.data.manifest import SEPARATOR, UNCERTAIN, Manifest
+from big_ssl.data.text import Text
 from big_ssl.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -97,15 +98,15 @@ def rename(manifest: Manifest, names: Names) -> Manifest:
     if not names.classes and not names.meaning:
         return manifest
     outside: collections.Counter[str] = collections.Counter()
-    labels = manifest.label.copy()
-    for row, label in enumerate(manifest.label):
+    labels = manifest.label[:]
+    for row, label in enumerate(labels):
         if label:
             labels[row] = _renamed(label, names, outside, manifest.where(row))
     if outside:
         found = ', '.join(f'{name} ({count})' for name, count in outside.most_common(12))
         fate = 'left out' if names.other == IGNORE else f'counted as {names.other!r}'
         log.info('%s: labels outside the task are %s: %s', manifest.path, fate, found)
-    return dataclasses.replace(manifest, label=labels, label_in_table=manifest.label)
+    return dataclasses.replace(manifest, label=Text(labels), label_in_table=manifest.label)
 
 
 def _renamed(label: str, names: Names, outside: collections.Counter[str], where: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from big_ssl.data import permutation
-from big_ssl.data.cases import codes, patient_names
+from big_ssl.data.cases import patient_codes
 from big_ssl.data.label_names import one_name
 from big_ssl.data.manifest import SEPARATOR, UNCERTAIN, Manifest
 from big_ssl.errors import InputError
@@ -64,7 +64,8 @@ def find_task(
         case only, or labels of several classes in a single-label task.
     """
     multilabel = kind == 'multi'
-    found = {name for row in rows for name, _ in _names(manifest.label[row], multilabel)}
+    distinct = set(manifest.label[rows].tolist())
+    found = {name for label in distinct for name, _ in _names(label, multilabel)}
     _check_found(manifest, found - set(classes), multilabel)
     names = found - {negative} if multilabel else found
     least = 1 if multilabel else 2
@@ -152,7 +153,7 @@ def fraction(
     """
     if share >= 1 or not len(rows):
         return rows
-    patient = codes(patient_names(manifest, rows))
+    patient = patient_codes(manifest, rows)
     targets = encode(manifest, rows, task)
     present = targets == 1 if task.multilabel else np.eye(len(task.classes), dtype=bool)[targets]
     has = np.zeros((patient.max() + 1, len(task.classes)), bool)
@@ -182,13 +183,13 @@ def case_label(
       InputError: two images of a case have different labels.
     """
     first: dict[int, int] = {}
-    for i, (row, code) in enumerate(zip(rows, case.tolist())):
+    names = manifest.label[rows]
+    for i, (name, code) in enumerate(zip(names, case.tolist())):
         known = first.setdefault(code, i)
-        other = rows[known]
-        if {*_names(manifest.label[row], True)} != {*_names(manifest.label[other], True)}:
+        if {*_names(name, True)} != {*_names(names[known], True)}:
             raise InputError(
-                f'{manifest.where(row)}: label {manifest.label[row]!r}, but '
-                f'{manifest.label[other]!r} for the same case in {manifest.where(other)}'
+                f'{manifest.where(rows[i])}: label {name!r}, but {names[known]!r} for the same '
+                f'case in {manifest.where(rows[known])}'
                 '; correct it, or judge images one by one with --config.aggregate=none'
             )
     return np.array([first[code] for code in range(len(first))])

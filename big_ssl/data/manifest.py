@@ -8,18 +8,20 @@ row 1) and the column.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from etils import epath
 from jaxtyping import Bool, Int, UInt8
 
 from big_ssl.data import splits
 from big_ssl.data.tables import read_table
+from big_ssl.data.text import Text, chunked, compact, frame, strings
 from big_ssl.errors import InputError
 from big_ssl.files import is_remote
 
@@ -55,7 +57,7 @@ class Store(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The table as arrays of strings; `''` is "not known".
+    """The table as columns of strings; `''` is "not known".
 
     Attributes:
       path: of the table, for messages.
@@ -71,16 +73,16 @@ class Manifest:
     """
 
     path: str
-    image_path: np.ndarray
-    case_id: np.ndarray
-    patient_id: np.ndarray
-    label: np.ndarray
-    split: np.ndarray
+    image_path: Text
+    case_id: Text
+    patient_id: Text
+    label: Text
+    split: Text
     further: pd.DataFrame
-    lines: np.ndarray
+    lines: pd.Index
     announcements: tuple[str, ...] = ()
-    label_in_table: np.ndarray | None = None
-    listed_in: np.ndarray | None = None
+    label_in_table: Text | None = None
+    listed_in: Text | None = None
     folder: str | None = None
     store: Store | None = None
 
@@ -101,22 +103,18 @@ class Manifest:
             return np.arange(len(self))
         if not splits:
             raise InputError('config: splits: the name of a split is empty')
+        wanted = np.zeros(len(self), bool)
         for name in splits:
-            if not (self.split == name).any():
-                found = ', '.join(sorted(set(self.split.tolist()) - {''})) or 'none'
+            of_split = self.split == name
+            if not of_split.any():
+                found = ', '.join(sorted(set(self.split) - {''})) or 'none'
                 raise InputError(f'{self.path}: no row has split {name!r} (splits found: {found})')
-        return np.flatnonzero(np.isin(self.split, splits))
+            wanted |= of_split
+        return np.flatnonzero(wanted)
 
-    def listed_paths(self) -> list[str]:
+    def listed_paths(self) -> Iterator[str]:
         """Paths relative to `folder` where they can be: the same wherever the table lies."""
-        folder = self.folder
-
-        def listed(path: str) -> str:
-            if folder is None or is_remote(path) != is_remote(folder):
-                return path
-            return os.path.relpath(path, folder)
-
-        return [listed(path) for path in self.image_path.tolist()]
+        return (_listed(path, self.folder) for path in self.image_path)
 
     def fingerprint(self) -> str:
         """SHA-256 of paths (relative to the table), ids, labels and splits, 16 hex digits."""
@@ -157,7 +155,7 @@ def checked(
     root: str | None,
     folder: str | None = None,
     split_seed: int | None = 0,
-    listed_in: np.ndarray | None = None,
+    listed_in: Iterable[str] | None = None,
 ) -> Manifest:
     """Checks a table of images.
 
@@ -174,115 +172,138 @@ def checked(
     Raises:
       InputError: naming file, row and column.
     """
-    lines = table.index.to_numpy()
-    where = functools.partial(_where, path, lines, listed_in)
-    text = {ours: _column(table, ours, columns[ours], path) for ours in COLUMNS}
-    units = splits.unit_names(text['image_path'], text['case_id'], text['patient_id'])
-    text['image_path'] = _resolve(text['image_path'], root, columns['image_path'], where)
-    _check_unique(text['image_path'], columns['image_path'], where)
-    _check_nested(text['case_id'], text['patient_id'], where)
+    listed = None if listed_in is None else Text(listed_in)
+    where = functools.partial(_where, path, table.index, listed)
+    found = {ours: _column(table, ours, columns[ours], path) for ours in COLUMNS}
+    image_path = _resolved(found['image_path'], root, columns['image_path'], where)
+    case_id, patient_id, split = (Text(found[name]) for name in ('case_id', 'patient_id', 'split'))
+    _check_unique(image_path, columns['image_path'], where)
+    _check_nested(case_id, patient_id, where)
     announcements: tuple[str, ...] = ()
     if split_seed is not None and columns['split'] not in table:
-        text['split'], announcements = _made_split(units, split_seed, path, columns['split'])
-    elif split_seed is not None and (unsplit := int((text['split'] == '').sum())) > 0:
+        split, announcements = _made_split(found, split_seed, path, columns['split'])
+    elif split_seed is not None and (unsplit := int((split == '').sum())) > 0:
         announcements = (f'{path}: {unsplit} rows have no split and are not used',)
-    if (text['split'] == ALL).any() and (text['split'] != ALL).any():
-        first = int(np.flatnonzero(text['split'] == ALL)[0])
+    if (every := split == ALL).any() and not every.all():
+        first = int(np.flatnonzero(every)[0])
         raise InputError(f'{where(first)}: a split may not be called {ALL!r}: that means all rows')
-    for what in ('patient', 'case'):
-        _check_leak(text[f'{what}_id'], text['split'], what, where)
-    further = table.drop(columns=[columns[name] for name in COLUMNS if columns[name] in table])
+    for what, ids in (('patient', patient_id), ('case', case_id)):
+        _check_leak(ids, split, what, where)
+    ours = [columns[name] for name in COLUMNS]
+    further = {name: compact(chunked(table[name])) for name in table.columns if name not in ours}
     return Manifest(
         path=path,
-        image_path=text['image_path'],
-        case_id=text['case_id'],
-        patient_id=text['patient_id'],
-        label=text['label'],
-        split=text['split'],
-        further=further.reset_index(drop=True),
-        lines=lines,
+        image_path=image_path,
+        case_id=case_id,
+        patient_id=patient_id,
+        label=Text(found['label']),
+        split=split,
+        further=frame(further, pd.RangeIndex(len(table))),
+        lines=table.index,
         announcements=announcements,
-        listed_in=listed_in,
+        listed_in=listed,
         folder=folder,
     )
 
 
-def _where(path: str, lines: np.ndarray, listed_in: np.ndarray | None, row: int) -> str:
+def _where(path: str, lines: pd.Index, listed_in: Text | None, row: int) -> str:
     return f'{path} row {lines[row]}' if listed_in is None else f'{path}: {listed_in[row]}'
 
 
 def _made_split(
-    units: np.ndarray, seed: int, path: str, column: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    split = splits.seeded_split(units, seed)
+    found: Mapping[str, pa.ChunkedArray], seed: int, path: str, column: str
+) -> tuple[Text, tuple[str, ...]]:
+    names = ('image_path', 'case_id', 'patient_id')
+    split = splits.seeded_split(splits.unit_names(*(np.asarray(found[n]) for n in names)), seed)
     counts = ', '.join(f'{name} {(split == name).sum()}' for name in splits.NAMES)
     line = (
         f'{path} has no column {column!r}: split by patient (by case or image where none is known) '
         f'with seed {seed}: {counts} images'
     )
-    return split, (line,)
+    return Text(split), (line,)
 
 
-def _column(table: pd.DataFrame, ours: str, theirs: str, path: str) -> np.ndarray:
+def _column(table: pd.DataFrame, ours: str, theirs: str, path: str) -> pa.ChunkedArray:
     if theirs in table:
-        return table[theirs].to_numpy(dtype=object)
+        return chunked(table[theirs])
     if ours == 'image_path' or theirs != ours:
         found = ', '.join(table.columns)
         hint = '' if theirs != ours else f' (rename it by --config.dataset.columns.{ours}=NAME)'
         raise InputError(f'{path}: no column {theirs!r}{hint}; columns found: {found}')
-    return np.full(len(table), '', dtype=object)
+    return pa.chunked_array([pa.repeat('', len(table))])
 
 
-def _resolve(
-    paths: np.ndarray, root: str | None, column: str, where: Callable[[int], str]
-) -> np.ndarray:
+def _resolved(
+    paths: pa.ChunkedArray, root: str | None, column: str, where: Callable[[int], str]
+) -> Text:
     if root is None:
-        return paths
-    resolved = []
-    for row, value in enumerate(paths):
+        return Text(paths)
+    folder = str(epath.Path(root) / 'x').removesuffix('x')  # what a name in it begins with
+
+    def resolved(row: int, value: str) -> str:
         if not value:
             raise InputError(f'{where(row)}: column {column!r} is empty')
         inside = os.path.normpath(value)
         if is_remote(value):
-            resolved.append(value)
-        elif os.path.isabs(value):
-            resolved.append(inside)
-        elif Path(inside).parts[:1] == ('..',):
+            return value
+        if os.path.isabs(value):
+            return inside
+        if inside == '..' or inside.startswith('../'):
             raise InputError(
                 f'{where(row)}: {column} {value!r} climbs out of {root} '
                 '(use an absolute path or --config.dataset.image_root)'
             )
-        else:
-            resolved.append(str(epath.Path(root) / inside))
-    return np.array(resolved, dtype=object)
+        return f'{folder}{inside}' if inside != '.' else str(epath.Path(root))
+
+    return Text(itertools.starmap(resolved, enumerate(strings(paths))))
 
 
-def _check_unique(paths: np.ndarray, column: str, where: Callable[[int], str]) -> None:
-    first: dict[str, int] = {}
-    for row, value in enumerate(paths):
-        if first.setdefault(value, row) != row:
-            raise InputError(f'{where(row)}: {column} {value!r} is also in {where(first[value])}')
+def _listed(path: str, folder: str | None) -> str:
+    if folder is None or is_remote(path) != is_remote(folder):
+        return path
+    inside = path.removeprefix(f'{folder}/')
+    is_inside = inside != path or folder == '.'
+    if is_inside and inside == os.path.normpath(inside) and not inside.startswith(('/', '..')):
+        return inside  # as relpath says too, more slowly
+    return os.path.relpath(path, folder)
 
 
-def _check_nested(cases: np.ndarray, patients: np.ndarray, where: Callable[[int], str]) -> None:
-    seen: dict[str, tuple[str, int]] = {}
-    for row, (case, patient) in enumerate(zip(cases, patients)):
-        known, first = seen.setdefault(case, (patient, row)) if case else (patient, row)
-        if known != patient:
-            raise InputError(
-                f'{where(row)}: case {case!r} belongs to patient {patient!r}, but to {known!r} in '
-                f'{where(first)}; a case id must mean one case in the whole table'
-            )
+def _check_unique(paths: Text, column: str, where: Callable[[int], str]) -> None:
+    first = _first_alike(paths.codes())
+    if len(again := np.flatnonzero(first != np.arange(len(first)))):
+        row = again[0]
+        raise InputError(f'{where(row)}: {column} {paths[row]!r} is also in {where(first[row])}')
 
 
-def _check_leak(
-    ids: np.ndarray, splits: np.ndarray, what: str, where: Callable[[int], str]
-) -> None:
-    seen: dict[str, tuple[str, int]] = {}
-    for row, (name, split) in enumerate(zip(ids, splits)):
-        known, first = seen.setdefault(name, (split, row)) if name and split else (split, row)
-        if known != split:
-            raise InputError(
-                f'{where(row)}: {what} {name!r} is in split {split!r}, but in {known!r} in '
-                f'{where(first)}; a {what} may be in one split only'
-            )
+def _check_nested(cases: Text, patients: Text, where: Callable[[int], str]) -> None:
+    for row, first in _disagreeing(cases, patients, cases != ''):
+        raise InputError(
+            f'{where(row)}: case {cases[row]!r} belongs to patient {patients[row]!r}, but to '
+            f'{patients[first]!r} in {where(first)}; a case id must mean one case in the whole '
+            'table'
+        )
+
+
+def _check_leak(ids: Text, splits: Text, what: str, where: Callable[[int], str]) -> None:
+    for row, first in _disagreeing(ids, splits, (ids != '') & (splits != '')):
+        raise InputError(
+            f'{where(row)}: {what} {ids[row]!r} is in split {splits[row]!r}, but in '
+            f'{splits[first]!r} in {where(first)}; a {what} may be in one split only'
+        )
+
+
+def _disagreeing(
+    ids: Text, values: Text, known: Bool[np.ndarray, ' n']
+) -> Iterator[tuple[int, int]]:
+    """Those `known` rows whose value is not that of the first with their id, and that first one."""
+    rows, numbers = np.flatnonzero(known), values.codes()
+    first = rows[_first_alike(ids.codes()[rows])]
+    differ = numbers[rows] != numbers[first]
+    yield from zip(rows[differ], first[differ])
+
+
+def _first_alike(codes: Int[np.ndarray, ' n']) -> Int[np.ndarray, ' n']:
+    """The first row that has the code of each row."""
+    first = np.zeros(codes.max(initial=-1) + 1, np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several the last is kept
+    return first[codes]

@@ -22,7 +22,9 @@ from etils import epath
 from jaxtyping import Bool, Int, UInt8
 
 from big_ssl.data import manifest as manifest_lib
+from big_ssl.data.integers import narrow
 from big_ssl.data.manifest import Manifest
+from big_ssl.data.text import frame
 from big_ssl.errors import InputError
 from big_ssl.files import cache_folder, is_remote
 
@@ -138,12 +140,11 @@ def open_records(
 
 
 def _read_index(file: epath.Path) -> pa.Table:
-    """Without hashes; columns of strings as dictionaries."""
+    """Without hashes."""
     data = pa.BufferReader(file.read_bytes())
     names = [name for name in pq.read_schema(data).names if name != HASH]
-    texts = [name for name in names if name not in FACTS]
     data.seek(0)
-    return pq.read_table(data, columns=names, read_dictionary=texts, memory_map=False)
+    return pq.ParquetFile(data).read(names, use_threads=False)
 
 
 def manifest_of(
@@ -165,33 +166,26 @@ def manifest_of(
     Raises:
       InputError: as `manifest.checked`.
     """
-    text = {
-        name.removeprefix(FURTHER): _texts(index, name)
+    texts = {
+        name.removeprefix(FURTHER): index[name].cast(pa.string())
         for name in index.column_names
         if name in manifest_lib.COLUMNS or name.startswith(FURTHER)
     }
     manifest = manifest_lib.checked(
-        pd.DataFrame(text, dtype=object),
+        frame(texts, pd.RangeIndex(len(index))),
         path,
         columns=columns,
         root=None,
         split_seed=split_seed,
-        listed_in=_texts(index, LISTED_IN),
+        listed_in=index[LISTED_IN].cast(pa.string()),
     )
     facts = {name: index[name].to_numpy() for name in FACTS}
     store = Records(
-        sizes=np.stack([facts['height'], facts['width']], axis=1).astype(np.int64),
+        sizes=narrow(np.stack([facts['height'], facts['width']], axis=1)),
         formats=facts['format'].astype(np.uint8),
         orientations=facts['orientation'].astype(np.uint8),
         grey=facts['grey'].astype(bool),
-        places=np.stack([facts[name] for name in PLACE], axis=1).astype(np.int64),
+        places=narrow(np.stack([facts[name] for name in PLACE], axis=1)),
         shards=shards,
     )
     return dataclasses.replace(manifest, store=store)
-
-
-def _texts(index: pa.Table, name: str) -> np.ndarray:
-    """A column of strings; equal ones are one object."""
-    column = index[name].combine_chunks()
-    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    return np.array(coded.dictionary.to_pylist(), object)[coded.indices.to_numpy()]

@@ -114,9 +114,9 @@ def stored_names(
 ) -> dict[str, np.ndarray]:
     """`image_path` (relative to the table), `case_id` and `patient_id` as they are stored."""
     texts = {
-        'image_path': np.array(manifest.listed_paths(), object),
-        'case_id': manifest.case_id,
-        'patient_id': manifest.patient_id,
+        'image_path': np.array(list(manifest.listed_paths()), object),
+        'case_id': manifest.case_id[:],
+        'patient_id': manifest.patient_id[:],
     }
     if hashed is None:
         return texts

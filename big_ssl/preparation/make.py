@@ -90,7 +90,7 @@ def make(settings: Settings, run: Run) -> None:
 def _check_names(manifest: Manifest) -> None:
     """Names of splits become names of files and of TFDS's splits."""
     taken = (tfds_layout.UNSPLIT, manifest_lib.ALL)
-    for name in sorted(set(manifest.split.tolist()) - {''}):
+    for name in sorted(set(manifest.split) - {''}):
         if name in taken or not re.fullmatch(r'[A-Za-z0-9_]+', name):
             row = int(np.flatnonzero(manifest.split == name)[0])
             raise InputError(
@@ -119,21 +119,21 @@ def _table(manifest: Manifest, stored: dict[str, np.ndarray]) -> pd.DataFrame:
     short = (
         np.array([f'{name} row {line}' for line in manifest.lines], object)
         if manifest.listed_in is None
-        else manifest.listed_in
+        else manifest.listed_in[:]
     )
     table = pd.DataFrame(
         {
             **stored,
-            'label': manifest.label,
-            'split': manifest.split,
-            'source': manifest.image_path,
+            'label': manifest.label[:],
+            'split': manifest.split[:],
+            'source': manifest.image_path[:],
             'listed_in': short,
             'where': [manifest.where(row) for row in rows.tolist()],
             'case': case_names(manifest, rows),
         }
     )
-    further = manifest.further.add_prefix(records.FURTHER).set_index(table.index)
-    return pd.concat([table, further], axis=1)
+    further = manifest.further.astype(object).add_prefix(records.FURTHER)
+    return pd.concat([table, further.set_index(table.index)], axis=1)
 
 
 def _scan(images: pd.DataFrame, folders: Folders, settings: Settings, run: Run) -> pd.DataFrame:
@@ -191,7 +191,7 @@ def _known(settings: Settings, has_splits: bool) -> dict[str, str]:
     if has_splits:
         raise InputError('--splits_from: the table has splits of its own; remove its column first')
     earlier = records.open_records(settings.splits_from)
-    stored = pd.DataFrame({name: getattr(earlier, name) for name in manifest_lib.COLUMNS})
+    stored = pd.DataFrame({name: getattr(earlier, name)[:] for name in manifest_lib.COLUMNS})
     names = dividing.units(stored)
     return {name: split for name, split in zip(names.tolist(), earlier.split.tolist()) if split}
 

@@ -39,7 +39,7 @@ def trained_on(
         'trained_on/synthetic': config.dataset.name in PHANTOMS,
         'trained_on/splits': config.splits.train,
         'trained_on/images': len(rows),
-        'trained_on/cases': len(set(cases.case_names(manifest, rows).tolist())),
+        'trained_on/cases': len(np.unique(cases.case_codes(manifest, rows, by_case=True))),
         'trained_on/patients': len(patients) or 'not known',
         'trained_on/label_fraction': config.label_fraction,
         'trained_on/label_seed': config.label_seed,

@@ -36,7 +36,7 @@ def read(
     Raises:
       InputError: as `read_table`, or a column is missing.
     """
-    table = read_table(path)
+    table = read_table(path).astype(object)
     found = ', '.join(table.columns)
     table = table.rename(columns=dict(names or {}))
     for name in needed:

@@ -1,0 +1,145 @@
+"""Columns of strings in little memory, for tables of millions of rows.
+
+Arrow holds them, not Python. Where it is smaller, the distinct strings of a column stand once and
+each row is a small number.
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int
+
+_AT_ONCE = 2**14  # strings that are Python's own while a column is walked through
+# Arrow's own allocator keeps what a column took while it was read; this one gives it back.
+pa.set_memory_pool(pa.system_memory_pool())
+_LONG = 2**31  # bytes of a column, from which on Arrow's offsets have 64 bits
+
+
+class Text:
+    """A column of strings that never changes and is read like a NumPy array of them.
+
+    `column[row]` is a string and `column[rows]` an object array; `==` and `!=` compare each row
+    with one string. What all strings begin with, such as the folder of image paths, stands once.
+    """
+
+    def __init__(self, values: Iterable[str]) -> None:
+        held = compact(chunked(values))
+        coded = isinstance(held, pa.DictionaryArray)
+        self._length = len(held)
+        self._codes = held.indices.to_numpy() if coded else None  # each row's place in _strings
+        self._prefix, self._strings = _without_prefix(held.dictionary if coded else held)
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, rows: int | np.integer) -> str: ...
+    @overload
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray: ...
+    def __getitem__(self, rows: Any) -> Any:
+        if isinstance(rows, int | np.integer):
+            place = rows if self._codes is None else self._codes[rows]
+            return self._prefix + self._strings[int(place)].as_py()
+        places = self._numbers(rows) if self._codes is None else self._codes[rows]
+        if self._codes is not None and len(self._strings) < places.size:
+            return self._python(self._strings)[places]  # equal strings are one object
+        return self._python(self._strings.take(pa.array(places.ravel()))).reshape(places.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self[start : start + _AT_ONCE].tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or object, copy=False)
+
+    def __eq__(self, value: object) -> Bool[np.ndarray, ' n']:  # type: ignore[override]
+        if not isinstance(value, str) or not value.startswith(self._prefix):
+            return np.zeros(len(self), bool)
+        equal = pc.equal(self._strings, value.removeprefix(self._prefix))
+        found = equal.to_numpy(zero_copy_only=False)
+        return found if self._codes is None else found[self._codes]
+
+    def __ne__(self, value: object) -> Bool[np.ndarray, ' n']:  # type: ignore[override]
+        return ~(self == value)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def tolist(self) -> list[str]:
+        """All strings."""
+        return self[:].tolist()
+
+    def codes(self) -> Int[np.ndarray, ' n']:
+        """0, 1, 2 … for the distinct strings in order of their first appearance, int64."""
+        if self._codes is not None:
+            return self._codes.astype(np.int64)
+        return self._strings.dictionary_encode().indices.to_numpy().astype(np.int64)
+
+    def _numbers(self, rows: slice | np.ndarray) -> Int[np.ndarray, '*k']:
+        """Row numbers from 0 on, of rows in any way that NumPy takes."""
+        if isinstance(rows, slice):
+            return np.arange(*rows.indices(len(self)))
+        if rows.dtype == bool:
+            return np.arange(len(self))[rows]
+        return np.where(rows < 0, rows + len(self), rows)
+
+    def _python(self, strings: pa.Array) -> np.ndarray:
+        found = strings.to_numpy(zero_copy_only=False)
+        return self._prefix + found if self._prefix else found
+
+
+def chunked(values: Iterable[str]) -> pa.ChunkedArray:
+    """Strings as Arrow's, which are not copied where they are that already."""
+    if isinstance(values, pd.Series | np.ndarray):
+        found = pa.array(values, pa.string())
+        return found if isinstance(found, pa.ChunkedArray) else pa.chunked_array([found])
+    if isinstance(values, pa.ChunkedArray):
+        return values
+    rest = iter(values)
+    parts = iter(lambda: list(itertools.islice(rest, _AT_ONCE)), [])
+    return pa.chunked_array([pa.array(part, pa.string()) for part in parts], pa.string())
+
+
+def strings(column: pa.ChunkedArray) -> Iterator[str]:
+    """One after the other, as Python's."""
+    for start in range(0, len(column), _AT_ONCE):
+        yield from column.slice(start, _AT_ONCE).to_pylist()
+
+
+def compact(column: pa.ChunkedArray) -> pa.Array:
+    """The same strings in one piece: as they are, or as a dictionary where that is smaller.
+
+    The strings of the dictionary are in order of their first appearance.
+    """
+    column = column.cast(pa.large_string()) if column.nbytes >= _LONG else column
+    coded = column.dictionary_encode().combine_chunks()
+    codes = coded.indices.cast(_smallest(len(coded.dictionary)))
+    if codes.nbytes + coded.dictionary.nbytes < column.nbytes:
+        return pa.DictionaryArray.from_arrays(codes, coded.dictionary)
+    return column.combine_chunks()
+
+
+def frame(columns: Mapping[str, pa.Array | pa.ChunkedArray], index: pd.Index) -> pd.DataFrame:
+    """A frame of strings that Arrow holds."""
+    held = {name: pd.arrays.ArrowExtensionArray(column) for name, column in columns.items()}
+    return pd.DataFrame(held, index=index)
+
+
+def _smallest(count: int) -> pa.DataType:
+    """The smallest signed integers for 0 to count - 1."""
+    kinds = {2**7: pa.int8(), 2**15: pa.int16(), 2**31: pa.int32()}
+    return next((kind for end, kind in kinds.items() if count <= end), pa.int64())
+
+
+def _without_prefix(strings: pa.Array) -> tuple[str, pa.Array]:
+    """What all strings begin with, and what follows it."""
+    if not len(strings):
+        return '', strings
+    extremes = pc.min_max(strings).as_py()
+    prefix = os.path.commonprefix([extremes['min'], extremes['max']])
+    return prefix, pc.utf8_slice_codeunits(strings, len(prefix)) if prefix else strings
