@@ -1,6 +1,15 @@
 import numpy as np
+import pytest
 
-from big_ssl.data.cases import case_names, codes, patient_names, units_of_cases, units_of_images
+from big_ssl.data.cases import (
+    case_codes,
+    case_names,
+    codes,
+    patient_codes,
+    patient_names,
+    units_of_cases,
+    units_of_images,
+)
 from tests.helpers import manifest_of
 
 ROWS = [  # image, case, patient
@@ -16,6 +25,16 @@ ROWS = [  # image, case, patient
     ('9.png', 'A', 'p', '', ''),
 ]
 TRAIN = np.arange(9)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_codes_are_those_of_the_names(tmp_path, seed):
+    manifest, random = manifest_of(tmp_path, ROWS), np.random.default_rng(seed)
+    rows = random.permutation(len(ROWS))[: 10 - seed]
+    names = case_names(manifest, rows), patient_names(manifest, rows)
+    assert case_codes(manifest, rows, by_case=True).tolist() == codes(names[0]).tolist()
+    assert patient_codes(manifest, rows).tolist() == codes(names[1]).tolist()
+    assert case_codes(manifest, rows, by_case=False).tolist() == list(range(len(rows)))
 
 
 def as_sets(units):

@@ -1,11 +1,14 @@
 import collections
+import os
 import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
+from etils import epath
 
-from big_ssl.data.manifest import read_manifest
+from big_ssl.data.manifest import checked, read_manifest
 from big_ssl.data.splits import seeded_split
 from big_ssl.errors import InputError
 from tests.helpers import COLUMNS, HEADER, manifest_of, write_table
@@ -316,6 +319,28 @@ def test_fingerprint_of_remote_images_does_not_depend_on_where_we_are(tmp_path, 
         monkeypatch.chdir(folder)
         found.add(manifest_of(tmp_path, rows).fingerprint())
     assert len(found) == 1
+
+
+FOLDERS = ['.', 'data', 'data/a', '..', '../here', './data//a', 'ROOT', 'ROOT/data', '/']
+LISTED = ['a.png', 'x/../b.png', '..c.png', 'ROOT/data/a/d.png', '/e.png', 'gs://bucket/f.png']
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+@pytest.mark.parametrize('root', [*FOLDERS, 'gs://bucket/x'])
+def test_listed_paths_are_relative_to_the_folder(tmp_path, monkeypatch, folder, root):
+    here = tmp_path / 'here'
+    here.mkdir()
+    monkeypatch.chdir(here)
+    folder, root, *listed = (text.replace('ROOT', str(here)) for text in (folder, root, *LISTED))
+    table = pd.DataFrame({'image_path': listed})
+    manifest = checked(table, 't.csv', columns=COLUMNS, root=root, folder=folder)
+    assert list(manifest.listed_paths()) == [
+        path if '://' in path else os.path.relpath(path, folder) for path in manifest.image_path
+    ]
+    joined = [
+        path if '://' in path else str(epath.Path(root) / os.path.normpath(path)) for path in listed
+    ]
+    assert manifest.image_path.tolist() == joined
 
 
 def test_fingerprint_without_split_column_or_ids_survives_a_move(tmp_path):

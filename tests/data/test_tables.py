@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from big_ssl.data import tables
 from big_ssl.data.tables import read_table
 from big_ssl.errors import InputError
 
@@ -104,6 +105,21 @@ def test_rows_are_counted_as_a_spreadsheet_counts_them(tmp_path, mark):
     assert lines(table) == {2: ['1', '2'], 5: ['3\n3', '4'], 6: ['5', '']}
     message = complaint(written(tmp_path / 'b.csv', text + '6,7,8\n'.replace(',', mark)))
     assert message == ' row 7: 3 fields, but the header has 2'
+
+
+@pytest.mark.parametrize('at_once', range(1, 8))
+def test_rows_read_piece_by_piece(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(tables, '_ROWS_AT_ONCE', at_once)
+    text = 'a,b\n1,2\n\n , \n3\n4,5,,\n,6\n'
+    expected = {2: ['1', '2'], 5: ['3', ''], 6: ['4', '5'], 7: ['', '6']}
+    assert lines(read_table(written(tmp_path / 'a.csv', text))) == expected
+    message = complaint(written(tmp_path / 'b.csv', text + '7,8,,9\n1,2,3\n'))
+    assert message == ' row 8: 4 fields, but the header has 2'
+    damaged = text + '7,8,9\n"1" 2,\n'
+    assert 'cannot be read as CSV' in complaint(written(tmp_path / 'c.csv', damaged))
+    content = parquet({'a': [1.5, None, 3.0, 4.25, None], 'b': ['x', ' ', None, 'y ', 'z']})
+    expected = {1: ['1.5', 'x'], 3: ['3', ''], 4: ['4.25', 'y'], 5: ['', 'z']}
+    assert lines(read_table(written(tmp_path / 'a.parquet', content))) == expected
 
 
 @pytest.mark.parametrize(('name', 'mark'), [('a.csv', ','), ('a.tsv', '\t'), ('a.csv', ';')])
