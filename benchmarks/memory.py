@@ -22,12 +22,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from ml_collections import ConfigDict
 
-from big_ssl.data import records
+from big_ssl import config as config_lib
+from big_ssl.data import datasets, records
 from big_ssl.data.cases import units_of_cases
 from big_ssl.data.image_files import JPEG
 from big_ssl.data.images import ImageTable, read_headers
-from big_ssl.data.manifest import COLUMNS, OWN_NAMES, Manifest, read_manifest
+from big_ssl.data.manifest import COLUMNS, Manifest
 from big_ssl.data.sampler import Sampler
 
 _ROOT = Path(__file__).parent.parent
@@ -68,11 +70,7 @@ def held(path: str) -> dict[str, float]:
     """Opens a table or a record set in this process as a run does, up to its first batch."""
     before = _resident()
     wall, cpu = time.perf_counter(), time.process_time()
-    manifest = (
-        records.open_records(path)
-        if records.is_record_set(path)
-        else read_manifest(path, columns=OWN_NAMES)
-    )
+    manifest = datasets.open_manifest(_config(path))
     opened = time.perf_counter() - wall
     rows = manifest.rows(('train',))
     table = _headers(manifest) if manifest.store is None else read_headers(manifest, rows, 0)
@@ -133,6 +131,15 @@ def _rows(cases: int, images: int) -> Iterator[tuple[str, ...]]:
         folder = f'images/site_{patient % 12:02d}/patient_{patient:07d}'
         for view in range(images):
             yield f'{folder}/lesion_{case:07d}_{view}.jpg', *row
+
+
+def _config(path: str) -> ConfigDict:
+    config = config_lib.defaults()
+    if records.is_record_set(path):
+        config.dataset.name, config.dataset.data_dir = 'records', path
+    else:
+        config.dataset.manifest = path
+    return config_lib.settle(config)
 
 
 def _headers(manifest: Manifest) -> ImageTable:

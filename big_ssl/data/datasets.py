@@ -7,7 +7,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl.data import label_names, records, windows
+from big_ssl.data import label_names, records, text, windows
 from big_ssl.data.images import ImageTable, read_headers
 from big_ssl.data.manifest import ALL, Manifest, read_manifest
 from big_ssl.data.phantom import phantom
@@ -59,6 +59,7 @@ def open_table(config: ConfigDict) -> Manifest:
             '--config.dataset.name=records and --config.dataset.data_dir=DIR of big_ssl.prepare, '
             'or --config.dataset.name=phantom'
         )
+    text.give_back()
     for line in manifest.announcements:
         log.warning('%s', line)
     return manifest
@@ -71,8 +72,8 @@ def open_images(config: ConfigDict, manifest: Manifest, *rows: np.ndarray) -> Im
       InputError: an image is missing or cannot be used.
     """
     wanted = np.unique(np.concatenate(rows))
-    text = config.dataset.window
-    window = windows.parse(text, 'config: dataset.window') if text else None
+    asked = config.dataset.window
+    window = windows.parse(asked, 'config: dataset.window') if asked else None
     return read_headers(manifest, wanted, config.dataset.channels, window)
 
 

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
 _AT_ONCE = 2**14  # strings that are Python's own while a column is walked through
-# Arrow's own allocator keeps what a column took while it was read; this one gives it back.
-pa.set_memory_pool(pa.system_memory_pool())
 _LONG = 2**31  # bytes of a column, from which on Arrow's offsets have 64 bits
+
+pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps more of what was free once
 
 
 class Text:
@@ -127,7 +127,12 @@ def compact(column: pa.ChunkedArray) -> pa.Array:
 def frame(columns: Mapping[str, pa.Array | pa.ChunkedArray], index: pd.Index) -> pd.DataFrame:
     """A frame of strings that Arrow holds."""
     held = {name: pd.arrays.ArrowExtensionArray(column) for name, column in columns.items()}
-    return pd.DataFrame(held, index=index)
+    return pd.DataFrame(held, index=index, columns=pd.Index([*columns], dtype=str))
+
+
+def give_back() -> None:
+    """Gives the machine what reading tables took and left free: more than what is held."""
+    pa.default_memory_pool().release_unused()
 
 
 def _smallest(count: int) -> pa.DataType:
