@@ -18,7 +18,8 @@ from jaxtyping import Bool, Int
 _AT_ONCE = 2**14  # strings that are Python's own while a column is walked through
 _LONG = 2**31  # bytes of a column, from which on Arrow's offsets have 64 bits
 
-pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps more of what was free once
+# Arrow's own allocator keeps far more of what columns took while they were read.
+pa.set_memory_pool(pa.system_memory_pool())
 
 
 class Text:
@@ -67,8 +68,6 @@ class Text:
 
     def __ne__(self, value: object) -> Bool[np.ndarray, ' n']:  # type: ignore[override]
         return ~(self == value)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def tolist(self) -> list[str]:
         """All strings."""
