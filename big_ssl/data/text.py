@@ -82,7 +82,7 @@ class Text:
     def _numbers(self, rows: slice | np.ndarray) -> Int[np.ndarray, '*k']:
         """Row numbers from 0 on, of rows in any way that NumPy takes."""
         if isinstance(rows, slice):
-            return np.arange(*rows.indices(len(self)))
+            return np.fromiter(range(*rows.indices(len(self))), np.int64)
         if rows.dtype == bool:
             return np.arange(len(self))[rows]
         return np.where(rows < 0, rows + len(self), rows)

@@ -85,3 +85,9 @@ def test_centre_box_is_simclrs(size):
 def test_centre_box_of_many_images():
     boxes = centre_box(np.array([224, 100]), np.array([224, 50]))
     np.testing.assert_array_equal(boxes, [[14, 14, 196, 196], [28, 3, 44, 44]])
+
+
+def test_sides_of_32_bits_whose_product_has_more():
+    u = uniforms(50, 10)
+    sides = np.full(50, 60_000, np.int32)
+    assert (crop_boxes(u, sides, sides) == crop_boxes(u, 60_000, 60_000)).all()

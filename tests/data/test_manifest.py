@@ -322,7 +322,15 @@ def test_fingerprint_of_remote_images_does_not_depend_on_where_we_are(tmp_path, 
 
 
 FOLDERS = ['.', 'data', 'data/a', '..', '../here', './data//a', 'ROOT', 'ROOT/data', '/']
-LISTED = ['a.png', 'x/../b.png', '..c.png', 'ROOT/data/a/d.png', '/e.png', 'gs://bucket/f.png']
+LISTED = [
+    './',
+    'a.png',
+    'x/../b.png',
+    '..c.png',
+    'ROOT/data/a/d.png',
+    '/e.png',
+    'gs://bucket/f.png',
+]
 
 
 @pytest.mark.parametrize('folder', FOLDERS)
@@ -341,6 +349,13 @@ def test_listed_paths_are_relative_to_the_folder(tmp_path, monkeypatch, folder, 
         path if '://' in path else str(epath.Path(root) / os.path.normpath(path)) for path in listed
     ]
     assert manifest.image_path.tolist() == joined
+
+
+def test_listed_paths_in_a_bucket_are_relative_to_a_folder_there():
+    listed = ['gs://bucket/a.png', 'gs://bucket//b.png', 'gs://bucket/x/../c.png', '/d.png']
+    table = pd.DataFrame({'image_path': listed})
+    manifest = checked(table, 't.csv', columns=COLUMNS, root='x', folder='gs://bucket')
+    assert list(manifest.listed_paths()) == ['a.png', 'b.png', 'c.png', '/d.png']
 
 
 def test_fingerprint_without_split_column_or_ids_survives_a_move(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from big_ssl.data import text
@@ -20,6 +20,7 @@ def as_array(values):
     return found
 
 
+@settings(deadline=None)
 @given(STRINGS, st.data())
 def test_a_column_is_read_like_an_array_of_strings(values, data):
     column, array = Text(values), as_array(values)
@@ -38,6 +39,7 @@ def test_a_column_is_read_like_an_array_of_strings(values, data):
         assert column[row] == column[int(row)] == array[row] and type(column[row]) is str
 
 
+@settings(deadline=None)
 @given(STRINGS, WORD)
 def test_each_row_is_compared_with_one_string(values, word):
     column = Text(values)
@@ -47,6 +49,7 @@ def test_each_row_is_compared_with_one_string(values, word):
     assert (column == 1).tolist() == [False] * len(values)
 
 
+@settings(deadline=None)
 @given(STRINGS)
 def test_codes_count_distinct_strings_by_first_appearance(values):
     codes = Text(values).codes()
@@ -55,6 +58,7 @@ def test_codes_count_distinct_strings_by_first_appearance(values):
     assert codes.dtype == np.int64
 
 
+@settings(deadline=None)
 @given(STRINGS)
 def test_from_lists_arrays_series_columns_and_generators(values):
     series = pd.Series(values, dtype=object)
@@ -81,6 +85,8 @@ def test_as_many_distinct_strings_as_small_numbers_count(distinct):
 @pytest.mark.parametrize('values', [['a', 'b'] * 50, [f'x{i}' for i in range(100)]])
 def test_columns_longer_than_offsets_of_32_bits(monkeypatch, values):
     monkeypatch.setattr(text, '_LONG', 10)
+    held = compact(chunked(values))
+    assert getattr(held, 'dictionary', held).type == pa.large_string()
     column = Text(values)
     assert column.tolist() == values and column[np.array([1])].tolist() == [values[1]]
     assert (column == values[1]).sum() == values.count(values[1])
@@ -96,7 +102,7 @@ def test_rows_that_are_not_there():
 
 
 def test_equal_strings_of_a_long_answer_are_one_object():
-    found = Text([str(i % 3) for i in range(1000)])[:]
+    found = Text([f'class {i % 3}' for i in range(1000)])[:]
     assert len({id(value) for value in found}) == 3
 
 
