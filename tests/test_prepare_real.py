@@ -43,7 +43,7 @@ def batches_of(**dataset):
         config.dataset[key] = str(value)
     config = config_lib.settle(config)
     manifest = datasets.open_manifest(config)
-    rows = np.flatnonzero(np.char.startswith(manifest.split.astype(str), 'train'))
+    rows = np.flatnonzero(np.char.startswith(manifest.split[:].astype(str), 'train'))
     table = datasets.open_images(config, manifest, rows)
     sampler = Sampler(units_of_cases(manifest, rows), seed=5, batch_size=32, views=2)
     views = host_batches(table, sampler, range(10), slice(None), size=64,
