@@ -85,7 +85,7 @@ class Feed:
             for position, boxes in plan:
                 yield {'position': position, 'boxes': boxes}
         else:
-            from big_ssl.data.pipeline import host_batches  # imports TensorFlow
+            from big_ssl.data.pipeline import host_batches  # imports OpenCV
 
             for views in host_batches(
                 self._table, self._sampler, steps, self._local, size=self._size, **self._crop
