@@ -52,7 +52,8 @@ def make_step(
 
     def loss_fn(params: Any, state: TrainState, batch: feed.Batch) -> tuple[jax.Array, Any]:
         z, batch_stats = forward.outputs(config, network, 'z', params, state, batch, mesh)
-        loss, metrics = nt_xent(z, batch['groups'], config.temperature, mesh=mesh)
+        with jax.named_scope('loss'):
+            loss, metrics = nt_xent(z, batch['groups'], config.temperature, mesh=mesh)
         return loss, (metrics, batch_stats)
 
     forward.check_chunks(config, mesh)
