@@ -45,6 +45,8 @@ def figures(parts: Found, batch: int, ceilings: Found | None) -> dict[str, Any]:
             if ceilings and parts[name].get('bytes'):
                 work = parts[name]['flops'], parts[name]['bytes']
                 out[name] |= ceilings_lib.shares(*work, times['median'], ceilings)
+    if 'rival' in out:
+        out['rival']['compiled_by'] = parts['rival']['compiled_by']
     if 'network' in out and 'rival' in out:
         out['times_pytorch'] = _speed(out['network']) / _speed(out['rival'])
     if 'step' in parts:
@@ -71,7 +73,8 @@ def text(found: Found) -> str:
     lines = [*_of_machine(found), '']
     for name, network in found['networks'].items():
         numbers = figures(network['parts'], network['batch'], found['ceilings'])
-        lines += [f'{name}, {network["size"]} px, batch {network["batch"]}', *_of_network(numbers)]
+        lines.append(f'{name}, {network["size"]} px, batch {network["batch"]}')
+        lines += _of_network(numbers, judged=bool(found['graphics_card']))
         lines += [f'  failed: {part}: {why}' for part, why in network['failed'].items()]
         lines.append('')
     return '\n'.join([*lines, WHAT_THE_FIGURES_ARE])
@@ -80,7 +83,9 @@ def text(found: Found) -> str:
 def _of_machine(found: Found) -> Iterator[str]:
     card = found['graphics_card']
     yield 'device: ' + (found['device'] or 'not known')
-    if card:
+    if not card:
+        yield '  no GPU by nvidia-smi: nothing below says anything about one'
+    else:
         yield '  ' + ', '.join(f'{key} {value}' for key, value in card.items())
     yield '  ' + ', '.join(f'{key} {value}' for key, value in found['versions'].items() if value)
     if ceilings := found['ceilings']:
@@ -90,7 +95,10 @@ def _of_machine(found: Found) -> Iterator[str]:
         )
 
 
-def _of_network(numbers: Found) -> Iterator[str]:
+def _of_network(numbers: Found, judged: bool) -> Iterator[str]:
+    def against(met: bool, target: object) -> str:
+        return f' (target {target}: {"met" if met else "missed"})' if judged else ''
+
     yield (
         f'  {"":<10}{"images/s":>10}{"smallest":>10}{"largest":>10}{"ms/step":>10}{"peak GiB":>10}'
         f'{"of FLOP/s":>11}{"of bytes/s":>11}'
@@ -100,7 +108,8 @@ def _of_network(numbers: Found) -> Iterator[str]:
             yield _row('PyTorch' if name == 'rival' else name, numbers[name])
     if 'times_pytorch' in numbers:
         ratio = numbers['times_pytorch']
-        yield f'  {ratio:.3f} times PyTorch' + _against(ratio >= TARGET_RATIO, TARGET_RATIO)
+        rival = f'  {ratio:.3f} times PyTorch by {numbers["rival"]["compiled_by"]}'
+        yield rival + against(ratio >= TARGET_RATIO, TARGET_RATIO)
     if 'alone' in numbers:
         yield '  alone, of the step: ' + _listed(numbers['alone'])
         if 'step_without_network' in numbers:
@@ -108,7 +117,7 @@ def _of_network(numbers: Found) -> Iterator[str]:
             yield f'  step less network (augmentation, mostly): {share:.2%} of the step'
         share = numbers['alone']['augmentation']
         met = share <= TARGET_AUGMENTATION
-        yield f'  augmentation {share:.2%}' + _against(met, f'{TARGET_AUGMENTATION:.0%}')
+        yield f'  augmentation {share:.2%}' + against(met, f'{TARGET_AUGMENTATION:.0%}')
     if 'traced' in numbers:
         ordered = {k: numbers['traced'][k] for k in (*KINDS, UNNAMED, UNKNOWN)
                    if k in numbers['traced']}  # fmt: skip
@@ -116,7 +125,7 @@ def _of_network(numbers: Found) -> Iterator[str]:
         yield f'  kernels take {numbers["device_busy"]:.0%} of the traced step'
     if 'input_wait' in numbers:
         share = numbers['input_wait']
-        yield f'  input wait {share:.2%}' + _against(share <= TARGET_WAIT, f'{TARGET_WAIT:.0%}')
+        yield f'  input wait {share:.2%}' + against(share <= TARGET_WAIT, f'{TARGET_WAIT:.0%}')
 
 
 def _row(name: str, numbers: Found) -> str:
@@ -131,10 +140,6 @@ def _row(name: str, numbers: Found) -> str:
 
 def _listed(shares: Mapping[str, float]) -> str:
     return ', '.join(f'{kind} {share:.1%}' for kind, share in shares.items())
-
-
-def _against(met: bool, target: object) -> str:
-    return f' (target {target}: {"met" if met else "missed"})'
 
 
 def _median(numbers: Found) -> float:

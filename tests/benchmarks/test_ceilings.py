@@ -39,7 +39,7 @@ def test_figures_of_a_network():
         'network': {
             'step_seconds': [2.0, 1.0, 4.0], 'peak_bytes': 2**31, 'flops': 500, 'bytes': 50,
         },
-        'rival': {'step_seconds': [4.0], 'peak_bytes': None},
+        'rival': {'step_seconds': [4.0], 'peak_bytes': None, 'compiled_by': 'inductor'},
         'step': {
             'step_seconds': [2.5], 'peak_bytes': None, 'flops': 500, 'bytes': None,
             'augmentation_seconds': [0.5, 0.1, 0.2], 'loss_seconds': [0.25],

@@ -16,7 +16,7 @@ STEP = {'peak_bytes': None, 'flops': 10, 'bytes': 10}
 RESULTS = {
     'ceilings': {'flops_per_second': 1e3, 'bytes_per_second': 1e3},
     'network': {'step_seconds': [1.0, 2.0], **STEP},
-    'rival': {'step_seconds': [2.0], 'peak_bytes': None},
+    'rival': {'step_seconds': [2.0], 'peak_bytes': None, 'compiled_by': 'inductor'},
     'step': {'step_seconds': [2.0], **STEP, 'augmentation_seconds': [0.1], 'loss_seconds': [0.1],
              'optimiser_seconds': [0.1]},
     'trace': {'kernel_seconds': {'convolution': 1.0}, 'traced_step_seconds': 2.0},
@@ -39,7 +39,8 @@ def asked(monkeypatch):
             Path(result).write_text(json.dumps(RESULTS[part] | ABOUT))
         return SimpleNamespace(returncode=code)
 
-    monkeypatch.setattr(gpu, 'graphics_card', dict)
+    card = {'name': 'a card', 'memory.total': '1000'}
+    monkeypatch.setattr(gpu, 'graphics_card', lambda: dict(card))
     monkeypatch.setattr(subprocess, 'run', run)
     return seen
 
@@ -53,10 +54,11 @@ def test_networks_take_turns_and_their_repeats_are_kept(asked, tmp_path, capsys)
     found = json.loads(file.read_text())['networks']['r50']
     assert found['parts']['network']['step_seconds'] == [1.0, 2.0, 1.0, 2.0]
     assert found['figures']['times_pytorch'] == pytest.approx(2 / 1.5)
-    assert '1.333 times PyTorch (target 1.15: met)' in capsys.readouterr().out
+    assert '1.333 times PyTorch by inductor (target 1.15: met)' in capsys.readouterr().out
 
 
-def test_a_batch_that_does_not_fit_is_halved_for_both(asked):
+def test_a_batch_that_does_not_fit_is_halved_for_both(asked, monkeypatch):
+    monkeypatch.setattr(gpu, 'first_try', lambda network, memory: 8)
     asked.codes = lambda part, batch: measure.DOES_NOT_FIT if (part, batch) == ('rival', 8) else 0
     assert gpu.main(['--networks=r50', '--parts=network,rival', '--rounds=1']) == 0
     assert asked.parts == [('network', 8), ('rival', 8), ('network', 4), ('rival', 4)]
@@ -85,9 +87,7 @@ def test_what_was_measured_before_a_stop_is_there(asked, tmp_path):
     assert list(found['networks']['r50']['parts']) == ['network']
 
 
-def test_kernels_have_names_in_the_trace_alone(asked, monkeypatch):
-    card = {'name': 'a card', 'memory.total': '1000'}
-    monkeypatch.setattr(gpu, 'graphics_card', lambda: dict(card))
+def test_kernels_have_names_in_the_trace_alone(asked):
     assert gpu.main(['--networks=r50', '--parts=step,trace', '--batch=8']) == 0
     of_step, of_trace = (each['XLA_FLAGS'] for each in asked.environments)
     assert 'command_buffer' in of_trace and 'command_buffer' not in of_step
@@ -130,9 +130,10 @@ def test_without_nvidia_smi_nothing_is_known(monkeypatch):
 
 
 @pytest.mark.long
-def test_a_toy_from_end_to_end(tmp_path, capfd):
+def test_a_toy_from_end_to_end(tmp_path, capfd, monkeypatch):
     """Every part, on real files, by the commands of a GPU."""
     peers.torch()
+    monkeypatch.setenv('XLA_FLAGS', '')  # one device
     (tmp_path / 'images').mkdir()
     for i in range(6):
         helpers.save(tmp_path / 'images' / f'{i}.png', helpers.smooth(40, 56, seed=i))
@@ -149,4 +150,4 @@ def test_a_toy_from_end_to_end(tmp_path, capfd):
     whole, network = toy['parts']['step'], toy['parts']['network']
     assert whole['flops'] > network['flops'] > 0
     out = capfd.readouterr().out
-    assert 'times PyTorch' in out and 'input wait' in out
+    assert 'times PyTorch by aot_eager' in out and 'input wait' in out and 'target' not in out
