@@ -54,7 +54,8 @@ def make_step(
         batch = feed.drawn(batch, state.step)
         z, batch_stats = forward.outputs(config, network, 'z', params, state, batch, mesh)
         groups = batch['groups'] if config.mask_same_patient else jnp.arange(len(z))
-        loss, metrics = nt_xent(z, groups, config.temperature, mesh=mesh)
+        with jax.named_scope('loss'):
+            loss, metrics = nt_xent(z, groups, config.temperature, mesh=mesh)
         return loss, (metrics, batch_stats)
 
     forward.check_chunks(config, mesh)
