@@ -53,7 +53,7 @@ def _add_data(config: ConfigDict) -> None:
     config.dataset.data_dir = config_dict.placeholder(str)  # of records, of TFDS, of phantom
     config.dataset.image_root = config_dict.placeholder(str)  # default: the manifest's folder
     config.dataset.placement = (
-        'host'  # host: tf.data reads files | device: all images on the device
+        'host'  # host: files are read as they are needed | device: all images lie on the device
     )
     config.dataset.device_size = 0  # placement=device: stored side in pixels; 0 = twice image_size
     config.dataset.channels = 0  # 1 | 3 on the host; 0: grey stays grey until it is on the device

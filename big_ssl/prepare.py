@@ -13,14 +13,13 @@ import argparse
 import contextlib
 import functools
 import logging
-import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from big_ssl import command_line
+from big_ssl import command_line, processes
 from big_ssl import config as config_lib
 from big_ssl.data import manifest as manifest_lib
 from big_ssl.data import windows
@@ -153,7 +152,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
     add = functools.partial(_add, parser.add_argument_group('how it is run'))
-    add('--workers=N', os.cpu_count() or 1, 'processes')
+    add('--workers=N', processes.usable_cores(), 'processes')
     add('--shard_mb=N', 128, 'size of a file of records, in MiB')
     add('--beam_runner=NAME', '', 'on Apache Beam: DirectRunner, DataflowRunner, …')
     add('--beam_options=OPTIONS', '', "Beam's own options, in quotation marks")

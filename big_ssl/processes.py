@@ -37,6 +37,13 @@ def seconds_since_start() -> float:
         return time.monotonic() - _IMPORTED
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, where that is known those of its Slurm step or container."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def alone(path: epath.PathLike, message: str, patience: float = 0.0) -> Iterator[None]:
     """Holds a lock on a file or folder, which a dead process does not leave behind.

@@ -1,7 +1,9 @@
-"""Which box of an image becomes a view. NumPy alone: the host crops by these boxes too.
+"""Which box of an image becomes a view: the same on the host and in the step.
 
-A box is (y, x, height, width) in whole pixels.
+A box is (y, x, height, width) in whole pixels. Arrays are NumPy's, or JAX's with 64 bits enabled.
 """
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -30,26 +32,26 @@ def crop_boxes(
       area: allowed shares of the image's area.
       aspect: allowed range of width / height.
     """
-    side_y, side_x = (
-        np.broadcast_to(side, uniforms.shape[:-2])[..., None].astype(np.int64)
-        for side in (height, width)
-    )
+    xp = uniforms.__array_namespace__()
+    side_y = xp.broadcast_to(height, uniforms.shape[:-2])[..., None].astype(np.int64)
+    side_x = xp.broadcast_to(width, uniforms.shape[:-2])[..., None].astype(np.int64)
     pixels = side_y * side_x
     ratio = aspect[0] + uniforms[..., 0] * (aspect[1] - aspect[0])
-    low = np.rint(np.sqrt(area[0] * pixels / ratio))
-    high = np.minimum(np.rint(np.sqrt(area[1] * pixels / ratio)), side_y)
-    high = np.minimum(high, np.floor((side_x + 0.5) / ratio))
-    h = low + np.floor(uniforms[..., 1] * (np.maximum(high - low, 0) + 1))
-    w = np.rint(h * ratio)
-    y = np.floor(uniforms[..., 2] * (side_y - h + 1))
-    x = np.floor(uniforms[..., 3] * (side_x - w + 1))
+    low = xp.rint(xp.sqrt(area[0] * pixels / ratio))
+    high = xp.minimum(xp.rint(xp.sqrt(area[1] * pixels / ratio)), side_y)
+    high = xp.minimum(high, xp.floor((side_x + 0.5) / ratio))
+    h = low + xp.floor(uniforms[..., 1] * (xp.maximum(high - low, 0) + 1))
+    w = xp.rint(h * ratio)
+    y = xp.floor(uniforms[..., 2] * (side_y - h + 1))
+    x = xp.floor(uniforms[..., 3] * (side_x - w + 1))
 
     fits = (h <= side_y) & (w <= side_x) & (w > 0) & (h > 0)
     fits &= (h * w >= area[0] * pixels) & (h * w <= area[1] * pixels)
-    first = fits.argmax(axis=-1)[..., None, None]
-    drawn = np.take_along_axis(np.stack([y, x, h, w], axis=-1), first, axis=-2)[..., 0, :]
-    fallback = _largest_box(side_y[..., 0], side_x[..., 0], aspect)
-    return np.where(fits.any(axis=-1)[..., None], drawn, fallback).astype(np.int64)
+    last = fits.shape[-1] - 1
+    first = xp.where(fits, xp.arange(last + 1), last).min(axis=-1)[..., None, None]
+    drawn = xp.take_along_axis(xp.stack([y, x, h, w], axis=-1), first, axis=-2)[..., 0, :]
+    fallback = _largest_box(side_y[..., 0], side_x[..., 0], aspect, xp)
+    return xp.where(fits.any(axis=-1)[..., None], drawn, fallback).astype(np.int64)
 
 
 def centre_box(height: Side, width: Side, proportion: float = 0.875) -> Int[np.ndarray, '*b 4']:
@@ -60,8 +62,11 @@ def centre_box(height: Side, width: Side, proportion: float = 0.875) -> Int[np.n
 
 
 def _largest_box(
-    height: Int[np.ndarray, '*b'], width: Int[np.ndarray, '*b'], aspect: tuple[float, float]
+    height: Int[np.ndarray, '*b'],
+    width: Int[np.ndarray, '*b'],
+    aspect: tuple[float, float],
+    xp: Any,
 ) -> Float[np.ndarray, '*b 4']:
-    h = np.minimum(height, np.rint(width / aspect[0]))
-    w = np.minimum(width, np.rint(height * aspect[1]))
-    return np.stack([(height - h) // 2, (width - w) // 2, h, w], axis=-1)
+    h = xp.minimum(height, xp.rint(width / aspect[0]))
+    w = xp.minimum(width, xp.rint(height * aspect[1]))
+    return xp.stack([(height - h) // 2, (width - w) // 2, h, w], axis=-1)

@@ -1,24 +1,22 @@
 """Training batches on the devices, by either of the two ways of `dataset.placement`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
-from big_ssl.augment.geometry import crop_and_resize
 from big_ssl.augment.simclr import Augmentation, augment
-from big_ssl.data.device import device_batches, stored_images
+from big_ssl.data import device
 from big_ssl.data.images import ImageTable
 from big_ssl.data.sampler import Indices, Sampler
 from big_ssl.train import mesh as mesh_lib
 
 Batch = dict[str, Any]
-WHOLE = ('groups', 'stored')  # of a batch, on every device; the rest is one entry an example
+WHOLE = ('groups', 'pool')  # of a batch, not cut along its examples
 _SHARE_OF_MEMORY = 0.5  # of a device, for the images of placement=device
 _CPU_MEMORY = 8 * 2**30
 
@@ -31,8 +29,7 @@ class Feed:
       table: headers of the images.
       sampler: says which images.
       mesh: where the batches go.
-      whole: what every device needs of the whole global batch, from the sampler's indices.
-      part: what goes with each example, from the indices of this process's examples.
+      by_image: facts of each row of the manifest, by name; a batch has them of the first views.
     """
 
     def __init__(
@@ -42,71 +39,67 @@ class Feed:
         sampler: Sampler,
         mesh: Mesh,
         *,
-        whole: Callable[[Indices], Batch] = lambda indices: {},
-        part: Callable[[Indices], Batch] = lambda indices: {},
+        by_image: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self._table, self._sampler, self._mesh = table, sampler, mesh
-        self._whole, self._part = whole, part
+        self._by_image = by_image or {}
         self._local = mesh_lib.local_part(sampler.batch_size)
         self._crop = {'area': tuple(config.crop.area), 'aspect': tuple(config.crop.aspect)}
         self._size = config.image_size
-        self._stored: jax.Array | None = None
+        self._pool: device.Pool | None = None
         if config.dataset.placement == 'device':
-            self._stored_size = config.dataset.device_size or 2 * config.image_size
-            self._rows = np.unique(sampler.units.images)
-            images = stored_images(table, self._rows, self._stored_size, limit_bytes=_memory())
-            self._stored = mesh_lib.copy(images, mesh)
+            self._pool = device.make_pool(
+                table,
+                sampler,
+                self._by_image,
+                mesh,
+                size=config.dataset.device_size or 2 * config.image_size,
+                limit_bytes=_memory(),
+                **self._crop,
+            )
 
     def batches(self, steps: range) -> Iterator[Batch]:
-        """The batches of these steps; each holds what `views` needs, `examples`, and the extras.
+        """A batch for each step, of which `drawn` makes what the step trains on.
 
         Raises:
           InputError: an image does not decode.
         """
-        for step, images in zip(steps, self._images(steps)):
+        if self._pool is not None:
+            for _ in steps:
+                yield {'pool': self._pool}
+            return
+        from big_ssl.data.pipeline import host_batches  # imports OpenCV
+
+        images = host_batches(
+            self._table, self._sampler, steps, self._local, size=self._size, **self._crop
+        )
+        for step, pixels in zip(steps, images):
             indices = self._sampler.batch(step)
-            local = indices[self._local]
-            batch = images | self._part(local) | {'examples': local.examples.astype(np.uint32)}
-            batch = mesh_lib.spread(batch, self._mesh)
-            batch |= mesh_lib.copy(self._whole(indices), self._mesh)
-            yield batch | ({} if self._stored is None else {'stored': self._stored})
+            each = {'views': pixels} | self._facts(indices[self._local])
+            groups = mesh_lib.copy({'groups': indices.groups.astype(np.int32)}, self._mesh)
+            yield mesh_lib.spread(each, self._mesh) | groups
 
-    def _images(self, steps: range) -> Iterator[Batch]:
-        if self._stored is not None:
-            plan = device_batches(
-                self._table,
-                self._sampler,
-                steps,
-                self._local,
-                rows=self._rows,
-                size=self._stored_size,
-                **self._crop,
-            )
-            for position, boxes in plan:
-                yield {'position': position, 'boxes': boxes}
-        else:
-            from big_ssl.data.pipeline import host_batches  # imports TensorFlow
+    def _facts(self, indices: Indices) -> Batch:
+        first = indices.images[:, 0]
+        facts = {name: values[first] for name, values in self._by_image.items()}
+        return facts | {'examples': indices.examples.astype(np.uint32)}
 
-            for views in host_batches(
-                self._table, self._sampler, steps, self._local, size=self._size, **self._crop
-            ):
-                yield {'views': views}
+
+def drawn(batch: Batch, step: Array) -> Batch:
+    """What a step trains on: for each example `examples` (its number), what `views` needs and the
+    facts of `by_image`; `groups` of the whole batch. With placement=device it is drawn here."""
+    return batch | device.draw_batch(batch['pool'], step) if 'pool' in batch else batch
 
 
 def views(batch: Batch, size: int) -> UInt8[Array, 'b v size size c']:
-    """The cropped views of a batch; with placement=device this is where they are cropped."""
+    """The cropped views of a `drawn` batch; with placement=device they are cropped here."""
     if 'views' in batch:
         return batch['views']
-
-    def crop(position: Array, box: Array) -> Array:
-        cropped = crop_and_resize(batch['stored'][position], box, size)
-        return jnp.clip(jnp.round(cropped), 0, 255).astype(jnp.uint8)
-
-    return jax.vmap(jax.vmap(crop))(batch['position'], batch['boxes'])
+    return device.cropped(batch['pool'], batch['position'], batch['boxes'], size)
 
 
 def augmented(config: ConfigDict, batch: Batch, step: Array) -> Float[Array, 'b v size size 3']:
-    """The views exactly as the network sees them in training: float32 in [0, 1]."""
+    """The views of a `drawn` batch as the network sees them in training: float32 in [0, 1]."""
     key = jax.random.key(config.seed)
     return augment(
         views(batch, config.image_size),

@@ -137,6 +137,30 @@ def in_parallel(load: Callable[[int], Any], rows: Iterable[int]) -> Iterator[Any
         yield from pool.map(load, rows)
 
 
+def encoded(table: ImageTable, rows: Int[np.ndarray, ' k']) -> list[bytes]:
+    """The images of `rows` as they are stored.
+
+    Raises:
+      InputError: one cannot be read.
+    """
+    if (store := table.manifest.store) is not None:
+        return store.read(rows)
+    return [_file(table, row) for row in rows.tolist()]
+
+
+def _file(table: ImageTable, row: int) -> bytes:
+    path = table.manifest.image_path[row]
+    try:
+        if is_remote(path):
+            return epath.Path(path).read_bytes()
+        with open(path, 'rb', buffering=0) as file:
+            return file.read()
+    except FileNotFoundError:
+        raise table.error(row, image_files.no_such_file(path)) from None
+    except OSError as error:
+        raise table.error(row, error.strerror or error) from None
+
+
 def _opened(table: ImageTable, row: int) -> Image.Image:
     """A lazily decoded image whose file has been read."""
     path = table.manifest.image_path[row]

@@ -1,8 +1,11 @@
 """Counter-based random numbers and permutations: any draw by its index, nothing to carry along.
 
-Both are plain vectorised NumPy on unsigned 64-bit integers, so the order of a data set is a pure
-function of (seed, index) on every machine.
+Both are plain vectorised arithmetic on unsigned 64-bit integers, so the order of a data set is a
+pure function of (seed, index) on every machine. `xp` is NumPy, or `jax.numpy` with 64 bits enabled:
+the same numbers.
 """
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
@@ -20,18 +23,18 @@ def mix(x: UInt64[np.ndarray, '...']) -> UInt64[np.ndarray, '...']:
     return x ^ (x >> np.uint64(31))
 
 
-def bits(*words: Int[np.ndarray, '...'] | int) -> UInt64[np.ndarray, '...']:
+def bits(*words: Int[np.ndarray, '...'] | int, xp: Any = np) -> UInt64[np.ndarray, '...']:
     """64 random bits for each combination of the (broadcast) words; their order matters."""
-    state: np.ndarray = np.zeros((1,), np.uint64)
+    state = xp.zeros((1,), np.uint64)
     for word in words:
-        word = np.atleast_1d(np.asarray(word)).astype(np.uint64)
+        word = xp.atleast_1d(xp.asarray(word)).astype(np.uint64)
         state = mix((state + np.uint64(_GOLDEN)) ^ mix(word + np.uint64(_GOLDEN)))
     return state
 
 
-def uniforms(*words: Int[np.ndarray, '...'] | int) -> Float[np.ndarray, '...']:
+def uniforms(*words: Int[np.ndarray, '...'] | int, xp: Any = np) -> Float[np.ndarray, '...']:
     """Float64 uniform in [0, 1) for each combination of the (broadcast) words."""
-    return (bits(*words) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return (bits(*words, xp=xp) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permute(
@@ -50,17 +53,20 @@ def permute(
     positions = np.asarray(positions)
     if positions.size and not (positions.min() >= 0 and positions.max() < length):
         raise ValueError(f'positions must be in [0, {length})')
-    half = max(_SMALLEST_HALF, -(-(length - 1).bit_length() // 2))
     round_keys = np.broadcast_to(bits(*key), positions.shape)
     out = positions.astype(np.uint64)
     outside = np.ones(out.shape, bool)
     while outside.any():
-        out[outside] = _feistel(out[outside], half, round_keys[outside])
+        out[outside] = feistel(out[outside], length, round_keys[outside])
         outside = out >= np.uint64(length)
     return out.astype(np.int64)
 
 
-def _feistel(x: np.ndarray, half: int, keys: np.ndarray) -> np.ndarray:
+def feistel(
+    x: UInt64[np.ndarray, ' n'], length: int, keys: UInt64[np.ndarray, ' n']
+) -> UInt64[np.ndarray, ' n']:
+    """A keyed bijection of the smallest power of four that holds `range(length)`."""
+    half = max(_SMALLEST_HALF, -(-(length - 1).bit_length() // 2))
     low_bits, shift = np.uint64((1 << half) - 1), np.uint64(half)
     left, right = x >> shift, x & low_bits
     for number in range(_ROUNDS):

@@ -1,10 +1,13 @@
 """Which images step `s` sees: a pure function of (seed, s), the same on any number of hosts.
 
 Global example number → epoch and position → permuted unit → distinct images → crop draws. Resuming
-is calling it with a later step.
+is calling it with a later step. The same functions run on the host (NumPy) and in the step
+(`data.device`: `jax.numpy`, with 64 bits enabled).
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -53,37 +56,67 @@ class Sampler:
 
     def batch(self, step: int) -> Indices:
         """The batch of step `step` (0 is the first)."""
-        examples = np.int64(step) * self.batch_size + np.arange(self.batch_size)
-        epoch, position = np.divmod(examples, self.epoch)
-        units = permutation.permute(position, self.epoch, self.seed, _ORDER, epoch)
-        return Indices(
-            examples=examples,
-            units=units,
-            images=self._images(examples, units),
-            groups=self.units.groups[units],
-        )
+        size = self.batch_size
+        return draw(self.units, np.int64(step), seed=self.seed, batch_size=size, views=self.views)
 
     def crops(self, batch: Indices) -> Float[np.ndarray, 'b v candidates 4']:
         """Uniforms in [0, 1) for `augment.crops.crop_boxes`, a pure function of the examples."""
-        return permutation.uniforms(
-            self.seed,
-            _CROPS,
-            batch.examples[:, None, None, None],
-            np.arange(self.views)[:, None, None],
-            np.arange(CROP_CANDIDATES)[:, None],
-            np.arange(4),
-        )
+        return crop_uniforms(batch.examples, self.seed, self.views)
 
-    def _images(self, examples: np.ndarray, units: np.ndarray) -> np.ndarray:
-        """Distinct images of each unit in random order; a unit with too few starts again."""
-        start, size = self.units.offsets[units], np.diff(self.units.offsets)[units]
-        draws = permutation.uniforms(self.seed, _IMAGES, examples[:, None], np.arange(self.views))
-        local = np.full((len(units), self.views), _NOT_DRAWN)
-        for view in range(self.views):
-            taken = view % size  # of this turn through the unit's images, so far
-            choice = (draws[:, view] * (size - taken)).astype(np.int64)
-            turn = np.arange(view) >= (view - taken)[:, None]
-            for earlier in np.sort(np.where(turn, local[:, :view], _NOT_DRAWN), axis=1).T:
-                choice += choice >= earlier
-            local[:, view] = choice
-        return self.units.images[start[:, None] + local]
+
+def draw(
+    units: Units,
+    step: Any,
+    *,
+    seed: int,
+    batch_size: int,
+    views: int,
+    permute: Callable[..., Any] = permutation.permute,
+    xp: Any = np,
+) -> Indices:
+    """The batch of `step`, an int64 of NumPy or of JAX.
+
+    Args:
+      permute: `permutation.permute`, or what does the same in `xp`.
+      xp: NumPy or `jax.numpy`.
+    """
+    examples = step * batch_size + xp.arange(batch_size)
+    epoch, position = xp.divmod(examples, len(units))
+    chosen = permute(position, len(units), seed, _ORDER, epoch)
+    start = units.offsets[chosen]
+    count = units.offsets[chosen + 1] - start
+    draws = permutation.uniforms(seed, _IMAGES, examples[:, None], xp.arange(views), xp=xp)
+    images = units.images[start[:, None] + _distinct(draws, count, xp)]
+    return Indices(examples=examples, units=chosen, images=images, groups=units.groups[chosen])
+
+
+def crop_uniforms(
+    examples: Int[np.ndarray, ' b'], seed: int, views: int, xp: Any = np
+) -> Float[np.ndarray, 'b v candidates 4']:
+    """Uniforms in [0, 1) for `augment.crops.crop_boxes`."""
+    return permutation.uniforms(
+        seed,
+        _CROPS,
+        examples[:, None, None, None],
+        xp.arange(views)[:, None, None],
+        xp.arange(CROP_CANDIDATES)[:, None],
+        xp.arange(4),
+        xp=xp,
+    )
+
+
+def _distinct(
+    draws: Float[np.ndarray, 'b v'], count: Int[np.ndarray, ' b'], xp: Any
+) -> Int[np.ndarray, 'b v']:
+    """Distinct ones of `range(count)` in random order; where there are too few, all once again."""
+    chosen: list[Any] = []
+    for view in range(draws.shape[1]):
+        taken = view % count  # of this turn through the images, so far
+        choice = (draws[:, view] * (count - taken)).astype(np.int64)
+        if chosen:
+            turn = xp.arange(view) >= (view - taken)[:, None]
+            earlier = xp.sort(xp.where(turn, xp.stack(chosen, axis=1), _NOT_DRAWN), axis=1)
+            for number in range(view):
+                choice = choice + (choice >= earlier[:, number])
+        chosen.append(choice)
+    return xp.stack(chosen, axis=1)

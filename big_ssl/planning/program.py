@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from big_ssl.data.device import Pool
 from big_ssl.data.feed import Batch
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
@@ -42,7 +43,6 @@ def training_step(
     epoch = config.batch_size  # of one step: only constants of the schedule depend on it
     schedule = build.make_schedule(config, build.make_plan(config, epoch), epoch)
     optimizer = build.make_optimizer(config, schedule)
-    batch = _images(config, mesh, images)
 
     def state_of(network: nn.Module) -> TrainState:
         return abstract_state(
@@ -55,32 +55,68 @@ def training_step(
 
     if config.task == 'contrastive':
         network = contrastive.make_network(config)
-        batch['groups'] = _array((config.batch_size,), jnp.int32, replicated(mesh))
         step = contrastive.make_step(config, network, optimizer, schedule, mesh)
-        return step, state_of(network), batch
+        return step, state_of(network), _batch(config, mesh, images, {})
     task = _task(config, classes)
     classifier = ClassifierNetwork(build.make_encoder(config), task.outputs)
-    batch['targets'] = _targets(config, task, mesh)
     step = supervised.make_step(config, classifier, optimizer, schedule, task, mesh)
-    return step, state_of(classifier), batch
+    return step, state_of(classifier), _batch(config, mesh, images, {'targets': _target(task)})
 
 
-def _images(config: ConfigDict, mesh: Mesh, images: int) -> Batch:
-    """What `data.feed.Feed` gives of each batch, but for `groups` and `targets`."""
+def _batch(
+    config: ConfigDict, mesh: Mesh, images: int, by_image: dict[str, jax.ShapeDtypeStruct]
+) -> Batch:
+    """What `data.feed.Feed` gives, with facts of an image of these shapes."""
     views = config.views if config.task == 'contrastive' else 1
-    each, channels = (config.batch_size, views), config.dataset.channels or 3
-    batch = {'examples': _array(each[:1], jnp.uint32, batch_sharded(mesh))}
-    if config.dataset.placement == 'host':
-        shape = (*each, config.image_size, config.image_size, channels)
-        return batch | {'views': _array(shape, jnp.uint8, batch_sharded(mesh))}
+    channels = config.dataset.channels or 3
+    if config.dataset.placement == 'device':
+        return {'pool': _pool(config, mesh, images, views, channels, by_image)}
+    count, side = config.batch_size, config.image_size
+    each = {'views': (jnp.uint8, (views, side, side, channels)), 'examples': (jnp.uint32, ())}
+    each |= {name: (fact.dtype, fact.shape) for name, fact in by_image.items()}
+    batch = {
+        name: _array((count, *shape), dtype, batch_sharded(mesh))
+        for name, (dtype, shape) in each.items()
+    }
+    return batch | {'groups': _array((count,), jnp.int32, replicated(mesh))}
+
+
+def _pool(
+    config: ConfigDict,
+    mesh: Mesh,
+    images: int,
+    views: int,
+    channels: int,
+    by_image: dict[str, jax.ShapeDtypeStruct],
+) -> Pool:
+    """A unit for each image: the most that there can be."""
     if not images:
         raise InputError('config: dataset.placement=device: say how many images, by --images=N')
     side = config.dataset.device_size or 2 * config.image_size
-    return batch | {
-        'position': _array(each, jnp.int32, batch_sharded(mesh)),
-        'boxes': _array((*each, 4), jnp.float32, batch_sharded(mesh)),
-        'stored': _array((images, side, side, channels), jnp.uint8, replicated(mesh)),
+    padded = mesh.size * -(-images // mesh.size)
+
+    def whole(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+        return _array(shape, dtype, replicated(mesh))
+
+    arrays: dict[str, Any] = {
+        'stored': _array((padded, side, side, channels), jnp.uint8, batch_sharded(mesh)),
+        'sizes': whole(images, 2),
+        'offsets': whole(images + 1),
+        'images': whole(images),
+        'groups': whole(images),
+        'by_image': {
+            name: whole(images, *fact.shape, dtype=fact.dtype) for name, fact in by_image.items()
+        },
     }
+    return Pool(
+        **arrays,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        views=views,
+        area=tuple(config.crop.area),
+        aspect=tuple(config.crop.aspect),
+        mesh=mesh,
+    )
 
 
 def _task(config: ConfigDict, classes: int) -> Task:
@@ -90,11 +126,11 @@ def _task(config: ConfigDict, classes: int) -> Task:
     return Task(names, multilabel=several, uncertain_class=doubt)
 
 
-def _targets(config: ConfigDict, task: Task, mesh: Mesh) -> jax.ShapeDtypeStruct:
+def _target(task: Task) -> jax.ShapeDtypeStruct:
+    """Of one image."""
     if task.multilabel:
-        shape = (config.batch_size, len(task.classes))
-        return _array(shape, jnp.float32, batch_sharded(mesh))
-    return _array((config.batch_size,), jnp.int32, batch_sharded(mesh))
+        return jax.ShapeDtypeStruct((len(task.classes),), jnp.float32)
+    return jax.ShapeDtypeStruct((), jnp.int32)
 
 
 def _array(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

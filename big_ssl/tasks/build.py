@@ -115,9 +115,10 @@ def make_update(
         if shard != 'none':  # each device updates its part
             parts = jax.tree.map(lambda x: cut(mesh, x.shape), grads)
             grads = jax.lax.with_sharding_constraint(grads, parts)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        with jax.named_scope('optimizer'):
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
         metrics = {'loss': loss, **metrics, 'learning_rate': schedule(state.step)}
-        params = optax.apply_updates(state.params, updates)
         state = TrainState(
             step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
         )

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from big_ssl import config as config_lib
 from big_ssl.data import cases, datasets, feed
 from big_ssl.data.manifest import Manifest
-from big_ssl.data.sampler import Indices, Sampler
+from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
 from big_ssl.files import PAIRS
 from big_ssl.losses.ntxent import nt_xent
@@ -51,8 +51,11 @@ def make_step(
     """One step of contrastive learning, compiled: (state, batch) → (state, metrics)."""
 
     def loss_fn(params: Any, state: TrainState, batch: feed.Batch) -> tuple[jax.Array, Any]:
+        batch = feed.drawn(batch, state.step)
         z, batch_stats = forward.outputs(config, network, 'z', params, state, batch, mesh)
-        loss, metrics = nt_xent(z, batch['groups'], config.temperature, mesh=mesh)
+        groups = batch['groups'] if config.mask_same_patient else jnp.arange(len(z))
+        with jax.named_scope('loss'):
+            loss, metrics = nt_xent(z, groups, config.temperature, mesh=mesh)
         return loss, (metrics, batch_stats)
 
     forward.check_chunks(config, mesh)
@@ -76,7 +79,8 @@ def save_pairs(
 
     @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
     def first_views(batch: feed.Batch) -> jax.Array:
-        return feed.augmented(config, batch, jnp.zeros((), jnp.int32))[:PICTURED]
+        step = jnp.zeros((), jnp.int32)
+        return feed.augmented(config, feed.drawn(batch, step), step)[:PICTURED]
 
     seen = np.rint(mesh_lib.fetch(first_views(batch)) * 255).astype(np.uint8)
     captions = [
@@ -96,7 +100,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     table = datasets.open_images(config, manifest, rows, *([query.rows] if query else []))
     units = make_units(config, manifest, rows)
     sampler = Sampler(units, config.seed, config.batch_size, config.views)
-    training = feed.Feed(config, table, sampler, mesh, whole=functools.partial(groups, config))
+    training = feed.Feed(config, table, sampler, mesh)
     plan = build.make_plan(config, sampler.epoch)
     schedule = build.make_schedule(config, plan, sampler.epoch)
     network = make_network(config)
@@ -130,12 +134,6 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         what='pre-training',
     )
     outputs.write_pretraining(workdir, provenance.at_step(about, int(state.step)))
-
-
-def groups(config: ConfigDict, indices: Indices) -> feed.Batch:
-    """Whose images are not each other's negatives: one patient's, or with no mask one example's."""
-    codes = indices.groups if config.mask_same_patient else np.arange(len(indices.groups))
-    return {'groups': codes.astype(np.int32)}
 
 
 def make_units(config: ConfigDict, manifest: Manifest, rows: np.ndarray) -> cases.Units:

@@ -52,7 +52,8 @@ def outputs(
     learns = config.model.batch_norm == 'batch'
 
     def apply(part: feed.Batch) -> tuple[Array, Any]:
-        images = feed.augmented(config, part, state.step)
+        with jax.named_scope('augment'):
+            images = feed.augmented(config, part, state.step)
         b, v, *shape = images.shape
         variables = {'params': params, 'batch_stats': state.batch_stats}
         found, updates = network.apply(

@@ -60,7 +60,8 @@ def make_monitor(
 
     @functools.partial(jax.jit, out_shardings=whole)
     def embed_pairs(state: TrainState, batch: feed.Batch) -> dict[str, jax.Array]:
-        images = feed.augmented(config, batch, jnp.zeros((), jnp.int32))
+        step = jnp.zeros((), jnp.int32)
+        images = feed.augmented(config, feed.drawn(batch, step), step)
         out = apply(state, images.reshape(-1, *images.shape[2:]))
         return {name: value.reshape(*images.shape[:2], -1) for name, value in out.items()}
 

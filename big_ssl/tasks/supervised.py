@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from big_ssl.data import cases, feed, labels
 from big_ssl.data.labels import Task
-from big_ssl.data.sampler import Indices, Sampler
+from big_ssl.data.sampler import Sampler
 from big_ssl.losses.classification import sigmoid_xent, softmax_xent, three_way_xent
 from big_ssl.models.networks import ClassifierNetwork
 from big_ssl.tasks import build, forward, inference, judge, provenance, trained
@@ -49,6 +49,7 @@ def make_step(
     """One step of fine-tuning, compiled: (state, batch) → (state, metrics)."""
 
     def loss_fn(params: Any, state: TrainState, batch: feed.Batch) -> tuple[jax.Array, Any]:
+        batch = feed.drawn(batch, state.step)
         out, batch_stats = forward.outputs(config, network, 'logits', params, state, batch, mesh)
         logits, weights = out[:, 0], jnp.ones(len(out))
         if task.uncertain_class:
@@ -73,11 +74,7 @@ def make_feed(config: ConfigDict, data: Data, mesh: Mesh) -> tuple[feed.Feed, Sa
     known = labels.encode(data.manifest, data.rows, data.task, config.labels.uncertain)
     targets = np.zeros((len(data.manifest), *known.shape[1:]), known.dtype)
     targets[data.rows] = known
-
-    def targets_of(indices: Indices) -> feed.Batch:
-        return {'targets': targets[indices.images[:, 0]]}
-
-    return feed.Feed(config, data.table, sampler, mesh, part=targets_of), sampler
+    return feed.Feed(config, data.table, sampler, mesh, by_image={'targets': targets}), sampler
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:

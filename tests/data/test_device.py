@@ -2,15 +2,16 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from big_ssl.augment.crops import crop_boxes
 from big_ssl.config import defaults
-from big_ssl.data import feed
-from big_ssl.data.cases import units_of_cases, units_of_images
-from big_ssl.data.device import device_batches, stored_images
+from big_ssl.data import device, feed
+from big_ssl.data.cases import Units, units_of_cases, units_of_images
+from big_ssl.data.device import Pool, cropped, draw_batch, make_pool
 from big_ssl.data.images import read_headers
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
@@ -36,47 +37,105 @@ def sampler_of(table, units=units_of_cases, batch_size=8):
     return Sampler(units(table.manifest, np.arange(1, 7)), seed=0, batch_size=batch_size, views=2)
 
 
-def test_stored_images_are_pillows_squares(table):
-    rows = np.array([5, 2])
-    stored = stored_images(table, rows, 40, limit_bytes=10**9)
-    assert stored.shape == (2, 40, 40, 3) and stored.dtype == np.uint8
-    for found, row in zip(stored, rows):
+def pool_of(table, sampler=None, mesh=None, size=40, by_image=None, limit_bytes=10**9):
+    sampler, mesh = sampler or sampler_of(table), mesh or make_mesh()
+    options = {'size': size, 'limit_bytes': limit_bytes, **CROP}
+    return make_pool(table, sampler, by_image or {}, mesh, **options)
+
+
+def drawn_of(pool, step):
+    return jax.device_get(jax.jit(draw_batch)(pool, jnp.int32(step)))
+
+
+def test_stored_images_are_pillows_squares_one_part_a_device(table):
+    pool = pool_of(table)
+    assert pool.stored.shape == (8, 40, 40, 3) and pool.stored.dtype == np.uint8
+    assert [shard.data.shape[0] for shard in pool.stored.addressable_shards] == [1] * 8
+    stored = np.asarray(pool.stored)
+    for found, row in zip(stored, range(1, 7)):
         image = Image.open(table.manifest.image_path[row]).resize((40, 40), Image.BILINEAR)
         assert np.array_equal(found, np.asarray(image))
+    assert not stored[6:].any()
 
 
 def test_stored_grey_images(table):
     grey = read_headers(table.manifest, np.arange(1, 7), 1)
-    (stored,) = stored_images(grey, np.array([3]), 40, limit_bytes=10**9)
+    stored = np.asarray(pool_of(grey).stored)
     image = Image.open(table.manifest.image_path[3]).convert('L').resize((40, 40), Image.BILINEAR)
-    assert np.array_equal(stored[..., 0], np.asarray(image)) and stored.shape == (40, 40, 1)
+    assert stored.shape == (8, 40, 40, 1) and np.array_equal(stored[2, ..., 0], np.asarray(image))
 
 
 def test_too_many_images_are_refused_with_the_numbers(table):
-    needed = 6 * 1024 * 1024 * 3
-    assert len(stored_images(table, np.arange(1, 3), 8, limit_bytes=2 * 8 * 8 * 3)) == 2
+    """Six images on eight devices: one on each."""
+    needed = 1024 * 1024 * 3
+    pool_of(table, size=8, limit_bytes=8 * 8 * 3)
     with pytest.raises(InputError) as caught:
-        stored_images(table, np.arange(1, 7), 1024, limit_bytes=needed - 1)
+        pool_of(table, size=1024, limit_bytes=needed - 1)
     message = str(caught.value)
-    for part in ('6 images of 1024 x 1024 x 3', '0.0 GiB', 'device_size', 'placement=host'):
+    for part in ('6 images of 1024 x 1024 x 3', 'in 8 parts', 'device_size', 'placement=host'):
         assert part in message
-    with pytest.raises(InputError, match=r'needs 12\.0 GiB for .* the device has 1\.5 GiB'):
-        stored_images(table, np.repeat(1, 1024), 2048, limit_bytes=3 * 2**29)
+    one = make_mesh(jax.devices()[:1])
+    with pytest.raises(InputError, match=r'needs 1\.1 GiB .* images .*, which has 1\.0 GiB'):
+        pool_of(table, mesh=one, size=8192, limit_bytes=2**30)
 
 
 @pytest.mark.parametrize('units', [units_of_cases, units_of_images])
-def test_same_images_and_boxes_as_the_host(table, units):
+@pytest.mark.parametrize('step', [0, 1, 7, 1000, 2**30])
+def test_draws_are_those_of_the_host(table, units, step):
     """Boxes in stored pixels, scaled back, are the whole pixels of `crop_boxes`."""
-    sampler, rows = sampler_of(table, units), np.array([6, 5, 4, 3, 2, 1])
-    plan = device_batches(table, sampler, range(2, 5), slice(2, 6), rows=rows, size=50, **CROP)
-    for step, (position, boxes) in zip(range(2, 5), plan):
-        batch = sampler.batch(step)
-        assert np.array_equal(rows[position], batch.images[2:6])
-        sides = table.sizes[batch.images]
-        expected = crop_boxes(sampler.crops(batch), sides[..., 0], sides[..., 1], **CROP)[2:6]
-        scale = np.tile(sides[2:6] / 50, 2)
-        assert boxes.dtype == np.float32 and abs(boxes * scale - expected).max() < 1e-4
-        assert boxes.min() >= 0 and (boxes[..., :2] + boxes[..., 2:]).max() < 50 + 1e-4
+    sampler = sampler_of(table, units)
+    targets = np.arange(100, 108)
+    found = drawn_of(pool_of(table, sampler, size=50, by_image={'targets': targets}), step)
+    batch = sampler.batch(step)
+    assert np.array_equal(found['position'] + 1, batch.images)
+    assert np.array_equal(found['examples'], batch.examples.astype(np.uint32))
+    assert np.array_equal(found['groups'], batch.groups)
+    assert np.array_equal(found['targets'], targets[batch.images[:, 0]])
+    sides = table.sizes[batch.images]
+    expected = crop_boxes(sampler.crops(batch), sides[..., 0], sides[..., 1], **CROP)
+    assert found['boxes'].dtype == np.float32
+    assert abs(found['boxes'] * np.tile(sides / 50, 2) - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize('count', [2, 5, 1000, 4097])
+@pytest.mark.parametrize('views', [1, 2, 5])
+def test_draws_of_large_and_uneven_data_sets(count, views):
+    """As the host's, from cases of one to four images; nothing is stored."""
+    rng = np.random.default_rng(count)
+    offsets = np.concatenate([[0], rng.integers(1, 5, count).cumsum()])
+    units = Units(offsets, rng.permutation(offsets[-1]), rng.integers(0, count, count))
+    sampler = Sampler(units, seed=3, batch_size=64, views=views)
+    sizes = rng.integers(1, 900, (offsets[-1], 2))
+    pool = Pool(
+        stored=jnp.zeros((8, 10, 10, 1), jnp.uint8), sizes=jnp.asarray(sizes),
+        offsets=jnp.asarray(offsets), images=jnp.asarray(units.images),
+        groups=jnp.asarray(units.groups), by_image={}, seed=3, batch_size=64, views=views,
+        mesh=make_mesh(), **CROP,
+    )  # fmt: skip
+    for step in (0, count // 64, 12345):
+        found, batch = drawn_of(pool, step), sampler.batch(step)
+        assert np.array_equal(found['position'], batch.images)
+        assert np.array_equal(found['groups'], batch.groups)
+        sides = sizes[batch.images]
+        boxes = crop_boxes(sampler.crops(batch), sides[..., 0], sides[..., 1], **CROP)
+        assert np.allclose(found['boxes'], boxes * (10 / np.tile(sides, 2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize('devices', [1, 2, 8])
+@pytest.mark.parametrize('at_once', [1, 10**9])
+def test_crops_of_images_that_lie_elsewhere(table, devices, at_once, monkeypatch):
+    """Each is Pillow's resize of the box in the stored image."""
+    monkeypatch.setattr(device, '_AT_ONCE', at_once)
+    pool = pool_of(table, mesh=make_mesh(jax.devices()[:devices]))
+    batch = jax.jit(draw_batch)(pool, jnp.int32(3))
+    found = jax.jit(cropped, static_argnums=3)(pool, batch['position'], batch['boxes'], 24)
+    stored = np.asarray(pool.stored)
+    for example, view in np.ndindex(8, 2):
+        y, x, height, width = np.asarray(batch['boxes'])[example, view].tolist()
+        image = Image.fromarray(stored[batch['position'][example, view]])
+        box = (x, y, x + width, y + height)
+        expected = np.asarray(image.resize((24, 24), Image.BILINEAR, box=box)).astype(float)
+        assert abs(np.asarray(found)[example, view] - expected).max() <= 1
 
 
 def config_of(placement):
@@ -89,8 +148,10 @@ def config_of(placement):
 
 
 def fed(table, placement, steps, **options):
+    """Batches as the step sees them."""
     training = feed.Feed(config_of(placement), table, sampler_of(table), make_mesh(), **options)
-    return list(training.batches(steps))
+    batches = zip(steps, training.batches(steps))
+    return [jax.jit(feed.drawn)(batch, jnp.int32(step)) for step, batch in batches]
 
 
 def test_both_ways_differ_by_resampling_alone(table):
@@ -98,32 +159,28 @@ def test_both_ways_differ_by_resampling_alone(table):
 
     A wrong image, box or axis differs by 20 and more.
     """
-    pytest.importorskip('tensorflow')
     ways = [fed(table, placement, range(3)) for placement in ('host', 'device')]
-    for host, device in zip(*ways):
-        a, b = (np.asarray(feed.views(batch, 32)) for batch in (host, device))
+    for of_host, of_device in zip(*ways):
+        a, b = (
+            np.asarray(jax.jit(feed.views, static_argnums=1)(batch, 32))
+            for batch in (of_host, of_device)
+        )
         assert a.shape == b.shape == (8, 2, 32, 32, 3) and a.dtype == b.dtype == np.uint8
         difference = abs(a.astype(float) - b)
         assert difference.mean() < 0.7
         assert difference.mean(axis=(2, 3, 4)).max() < 1
         assert abs(a - b[::-1].astype(float)).mean() > 20
-        assert np.array_equal(host['examples'], device['examples'])
+        assert np.array_equal(of_host['examples'], of_device['examples'])
 
 
 @pytest.mark.parametrize('placement', ['host', 'device'])
 def test_batches_and_their_extras_are_laid_out_on_the_mesh(table, placement):
-    pytest.importorskip('tensorflow')
-    (first, second) = fed(
-        table,
-        placement,
-        range(4, 6),
-        whole=lambda indices: {'groups': indices.groups.astype(np.int32)},
-        part=lambda indices: {'targets': indices.images[:, 0].astype(np.int32)},
-    )
+    targets = np.arange(100, 108, dtype=np.int32)
+    (first, second) = fed(table, placement, range(4, 6), by_image={'targets': targets})
     expected = sampler_of(table).batch(5)
     assert second['examples'].tolist() == list(range(40, 48))
     assert second['groups'].tolist() == expected.groups.tolist()
-    assert second['targets'].tolist() == expected.images[:, 0].tolist()
+    assert second['targets'].tolist() == targets[expected.images[:, 0]].tolist()
     assert second['groups'].sharding.is_fully_replicated
     pixels = 'views' if placement == 'host' else 'boxes'
     for name in ('examples', 'targets', pixels):

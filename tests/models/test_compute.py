@@ -18,7 +18,7 @@ PLAIN = ResNet(50, 0.25, stem='small_images')
 WAYS = [{'remat': remat, 'scan': scan} for remat in ('none', 'norms', 'blocks') for scan in (0, 1)][
     1:
 ]
-STEPS = 4
+STEPS = 3
 BLOCKS = (3, 1)  # of two stages; two blocks are equal
 CONVOLUTIONS = 1 + 4 * 3 + 2
 

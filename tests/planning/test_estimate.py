@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import numpy as np
 import pytest
@@ -8,7 +6,7 @@ from hypothesis import strategies as st
 
 from big_ssl import config as config_lib
 from big_ssl.data import datasets, feed
-from big_ssl.data.cases import units_of_cases
+from big_ssl.data.cases import units_of_images
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
 from big_ssl.models import resnet
@@ -17,7 +15,7 @@ from big_ssl.planning.estimate import Estimate, Memory, estimate, largest_batch
 from big_ssl.planning.program import training_step
 from big_ssl.planning.summary import GIB
 from big_ssl.planning.topology import open_slice
-from big_ssl.tasks import contrastive, supervised
+from big_ssl.tasks import supervised
 from big_ssl.tasks.labelled import open_data
 from big_ssl.train.mesh import make_mesh
 
@@ -48,9 +46,8 @@ def test_the_planned_batch_is_that_of_pretraining(tiny_manifest, placement):
     manifest = datasets.open_manifest(config)
     rows = manifest.rows(('train',))
     table = datasets.open_images(config, manifest, rows)
-    sampler = Sampler(units_of_cases(manifest, rows), 0, 16, 2)
-    whole = functools.partial(contrastive.groups, config)
-    real = next(feed.Feed(config, table, sampler, mesh, whole=whole).batches(range(1)))
+    sampler = Sampler(units_of_images(manifest, rows), 0, 16, 2)
+    real = next(feed.Feed(config, table, sampler, mesh).batches(range(1)))
     _, _, planned = training_step(config, mesh, classes=2, images=len(rows))
     assert shapes_of(planned) == shapes_of(real)
 
@@ -103,8 +100,9 @@ def test_images_on_the_device_need_their_number():
     config = config_of(**{'dataset.placement': 'device'})
     with pytest.raises(InputError, match='--images=N'):
         planned(config)
-    few, many = (planned(config, images=images) for images in (100, 1100))
-    assert many.memory.batch - few.memory.batch == 1000 * 32 * 32 * 3
+    few, many = (planned(config, images=images) for images in (96, 1096))
+    facts = 5 * 4  # sides, start of its unit, image of the unit, patient
+    assert many.memory.batch - few.memory.batch == 1000 // 8 * 32 * 32 * 3 + 1000 * facts
 
 
 @pytest.mark.parametrize('task', ['evaluate', 'predict', 'embed'])

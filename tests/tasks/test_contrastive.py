@@ -31,8 +31,9 @@ def steps():
         yield {count: make_step(count) for count in (1, 8)}
 
 
-def make_step(devices: int):
+def make_step(devices: int, in_patient: int = 3, mask: bool = True):
     config = defaults()
+    config.mask_same_patient = mask
     config.batch_size, config.image_size, config.temperature = BATCH, SIZE, 0.2
     mesh = Mesh(np.array(jax.devices()[:devices]), ('data',))
     encoder = resnet.ResNet(depth=18, width=0.25, stem='small_images')
@@ -43,7 +44,7 @@ def make_step(devices: int):
     batch = mesh_lib.spread(
         {'views': np.array(views), 'examples': np.arange(BATCH, dtype=np.uint32)}, mesh
     )
-    batch |= mesh_lib.copy({'groups': np.arange(BATCH, dtype=np.int32) // 3}, mesh)
+    batch |= mesh_lib.copy({'groups': np.arange(BATCH, dtype=np.int32) // in_patient}, mesh)
     step = contrastive.make_step(config, network, optimizer, schedule, mesh)
     return step.lower(state, batch).compile(), state, batch
 
@@ -193,14 +194,22 @@ def test_without_labels_the_knn_monitor_is_skipped(tmp_path, caplog, changes, la
     assert 'kNN monitor skipped' in caplog.text
 
 
-def test_groups_are_patients_or_with_no_mask_examples(tmp_path):
+def test_without_the_mask_every_example_is_a_negative(monkeypatch):
+    """A batch of one patient has no negatives under the mask, and all without it."""
+    monkeypatch.setitem(resnet.STAGE_SIZES, 18, (1, 1))
+    found = {}
+    for mask in (True, False):
+        step, state, batch = make_step(1, in_patient=BATCH, mask=mask)
+        found[mask] = mesh_lib.fetch(step(state, batch)[1])
+    assert found[True]['anchors'] == found[True]['loss'] == 0
+    assert found[False]['anchors'] == 1 and found[False]['loss'] > 0.1
+
+
+def test_groups_are_patients(tmp_path):
     config, manifest = defaults(), manifest_of(tmp_path)
     units = contrastive.make_units(config, manifest, manifest.rows(('train',)))
     indices = Sampler(units, 0, 4, 2).batch(0)
-    masked = contrastive.groups(config, indices)['groups']
     patients = [manifest.patient_id[row] or f'none {row}' for row in indices.images[:, 0]]
     for i in range(4):
         for j in range(4):
-            assert (masked[i] == masked[j]) == (patients[i] == patients[j])
-    config.mask_same_patient = False
-    assert contrastive.groups(config, indices)['groups'].tolist() == [0, 1, 2, 3]
+            assert (indices.groups[i] == indices.groups[j]) == (patients[i] == patients[j])

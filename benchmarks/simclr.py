@@ -1,0 +1,123 @@
+"""big_ssl's own training step, and what it is fed with: random views, ready views, real images."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from big_ssl import config as config_lib
+from big_ssl.data import datasets, feed
+from big_ssl.data.sampler import Sampler
+from big_ssl.losses.ntxent import nt_xent
+from big_ssl.models.networks import ContrastiveNetwork
+from big_ssl.tasks import build, contrastive
+from big_ssl.train import mesh as mesh_lib
+from big_ssl.train.loop import StepFn
+from big_ssl.train.state import TrainState, initial_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The parts of a run of pre-training on one device."""
+
+    config: ConfigDict
+    mesh: Mesh
+    network: ContrastiveNetwork
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+
+    def state(self) -> TrainState:
+        """Fresh parameters; a step uses them up."""
+        return initial_state(
+            self.network,
+            self.optimizer,
+            image_size=self.config.image_size,
+            seed=self.config.seed,
+            mesh=self.mesh,
+        )
+
+
+def training_of(config: ConfigDict) -> Training:
+    """What `tasks.contrastive.run` makes of a config, on the first device."""
+    epoch = config.batch_size
+    schedule = build.make_schedule(config, build.make_plan(config, epoch), epoch)
+    return Training(
+        config,
+        mesh_lib.make_mesh(jax.devices()[:1]),
+        contrastive.make_network(config),
+        build.make_optimizer(config, schedule),
+        schedule,
+    )
+
+
+def whole_step(training: Training) -> StepFn:
+    """The step of pre-training as it is, augmentation and, of images on the device, crops too."""
+    made = training.network, training.optimizer, training.schedule, training.mesh
+    return contrastive.make_step(training.config, *made)
+
+
+def ready_step(training: Training) -> StepFn:
+    """The same step on the batches of `ready_views`: network, loss and optimiser alone."""
+    network, mesh = training.network, training.mesh
+
+    def loss_fn(params: Any, state: TrainState, batch: feed.Batch) -> tuple[jax.Array, Any]:
+        variables = {'params': params, 'batch_stats': state.batch_stats}
+        b, v, *shape = batch['views'].shape
+        found, updates = network.apply(
+            variables, batch['views'].reshape(b * v, *shape), train=True, mutable=['batch_stats']
+        )
+        z = found['z'].reshape(b, v, -1)
+        with jax.named_scope('loss'):
+            loss, metrics = nt_xent(z, batch['groups'], training.config.temperature, mesh=mesh)
+        return loss, (metrics, updates['batch_stats'])
+
+    return build.make_update(loss_fn, training.optimizer, training.schedule, mesh)
+
+
+def random_views(training: Training) -> feed.Batch:
+    """A batch as the host's way gives it, of noise: `views` uint8 [b, 2, size, size, 3]."""
+    shape = _shape(training.config)
+    views = jax.jit(lambda: jax.random.bits(jax.random.key(0), shape, jnp.uint8))()
+    return _batch(training, {'views': views, 'examples': np.arange(shape[0], dtype=np.uint32)})
+
+
+def ready_views(training: Training) -> feed.Batch:
+    """A batch of noise that needs no augmentation: `views` float32 in [0, 1]."""
+    shape = _shape(training.config)
+    return _batch(
+        training, {'views': jax.jit(lambda: jax.random.uniform(jax.random.key(0), shape))()}
+    )
+
+
+def image_batches(training: Training) -> Callable[[range], Iterator[feed.Batch]]:
+    """Batches of the images of `dataset.manifest`, all of which are on the device.
+
+    Raises:
+      InputError: as a run on these images.
+    """
+    config = training.config
+    manifest = datasets.open_manifest(config)
+    rows = manifest.rows(config_lib.names(config.splits.train))
+    table = datasets.open_images(config, manifest, rows)
+    units = contrastive.make_units(config, manifest, rows)
+    sampler = Sampler(units, config.seed, config.batch_size, config.views)
+    whole = functools.partial(contrastive.groups, config)
+    return feed.Feed(config, table, sampler, training.mesh, whole=whole).batches
+
+
+def _shape(config: ConfigDict) -> tuple[int, ...]:
+    return (config.batch_size, config.views, config.image_size, config.image_size, 3)
+
+
+def _batch(training: Training, each: feed.Batch) -> feed.Batch:
+    """Laid out as `Feed` does: a step compiles for it as for a real one."""
+    spread = jax.device_put(each, mesh_lib.batch_sharded(training.mesh))
+    groups = np.arange(training.config.batch_size, dtype=np.int32)
+    return spread | {'groups': jax.device_put(groups, mesh_lib.replicated(training.mesh))}
