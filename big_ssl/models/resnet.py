@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from big_ssl.models.convolution import conv_general_dilated
 from big_ssl.models.inputs import NORMALIZATIONS, normalize
 from big_ssl.models.stages import REMAT, Stage, max_pool, rematerialised, require
 
@@ -175,6 +176,7 @@ def _conv(channels: int, size: int, stride: int, padding: str, dtype: Any, name:
         use_bias=False,
         dtype=dtype,
         kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+        conv_general_dilated=conv_general_dilated,
         name=name,
     )
     return lambda x: checkpoint_name(conv(x), 'convolution')

@@ -1,0 +1,140 @@
+"""A convolution whose gradient is quick on a CPU too.
+
+XLA computes the gradient with respect to the kernel as a convolution with a kernel as large as the
+image, at a fifth to a half of the forward speed on a CPU. There it is matrix products here, of the
+patches under the kernel with the gradient of the output, some images at a time, so that patches
+stay in the cache (BUILD_NOTES.md has the times). Accelerators, and a CPU that stands for several
+devices, get XLA's own.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+_LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+_CACHE = 2**22  # bytes of patches at once
+_NARROW = 128  # columns of a matrix, below which its product is slow
+
+
+def conv_general_dilated(
+    x: Float[Array, 'n h w c'],
+    kernel: Float[Array, 'kh kw c k'],
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **options: Any,
+) -> Float[Array, 'n h2 w2 k']:
+    """`jax.lax.conv_general_dilated` of two axes in layout NHWC, HWIO; for `flax.linen.Conv` too.
+
+    Args:
+      padding: as there.
+      options: as there; they must be the defaults, but for `precision`.
+
+    Raises:
+      ValueError: an option is not the default.
+    """
+    precision = options.pop('precision', None)
+    for name, value in options.items():
+        if name != 'dimension_numbers' and value not in (None, 1, (1, 1)):
+            raise ValueError(f'{name}={value} is not supported')
+    strides = tuple(window_strides)
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+    (top, bottom), (left, right) = padding
+    return _convolve(x, kernel, strides, ((top, bottom), (left, right)), precision)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolve(
+    x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads, precision: Any
+) -> Array:
+    return _plain(x, kernel, strides, pads, precision)
+
+
+def _plain(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads, precision: Any) -> Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, pads, dimension_numbers=_LAYOUT, precision=precision
+    )
+
+
+def _forward(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads, precision: Any) -> Any:
+    return _plain(x, kernel, strides, pads, precision), (x, kernel)
+
+
+def _backward(
+    strides: tuple[int, ...], pads: Pads, precision: Any, kept: tuple[Array, Array], out: Array
+) -> tuple[Array, Array]:
+    x, kernel = kept
+
+    def by_convolution(x: Array, out: Array) -> Array:
+        of_kernel = functools.partial(_plain, x, strides=strides, pads=pads, precision=precision)
+        return jax.linear_transpose(of_kernel, kernel)(out)[0]
+
+    by_product = functools.partial(_by_product, kernel.shape, strides, pads, precision)
+    of_x = jax.linear_transpose(lambda x: _plain(x, kernel, strides, pads, precision), x)
+    on_cpu = by_product if jax.device_count() == 1 else by_convolution
+    of_kernel = jax.lax.platform_dependent(x, out, cpu=on_cpu, default=by_convolution)
+    return of_x(out)[0], of_kernel
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def _by_product(
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads: Pads,
+    precision: Any,
+    x: Float[Array, 'n h w c'],
+    out: Float[Array, 'n h2 w2 k'],
+) -> Float[Array, 'kh kw c k']:
+    """Sum over all places of the patch under the kernel times the gradient of the output there."""
+    height, width, channels, features = kernel
+    count = len(x)
+    at_once = _divisor(count, _CACHE // (4 * out[0, ..., 0].size * width * channels))
+
+    def add(total: Array, images: tuple[Array, Array]) -> tuple[Array, None]:
+        part, gradient = images
+        factor = gradient.reshape(-1, features)
+        products = [
+            jax.lax.dot_general(factor, some, (((0,), (0,)), ((), ())), precision=precision)
+            for some in _patches(part, kernel, gradient.shape[1:3], strides, pads)
+        ]
+        return total + jnp.concatenate(products, axis=1), None
+
+    parts = x.reshape(-1, at_once, *x.shape[1:]), out.reshape(-1, at_once, *out.shape[1:])
+    start = jnp.zeros((features, height * width * channels), x.dtype)
+    total, _ = jax.lax.scan(add, start, parts)
+    return total.T.reshape(kernel)
+
+
+def _patches(
+    x: Float[Array, 'n h w c'],
+    kernel: tuple[int, ...],
+    out: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads: Pads,
+) -> list[Float[Array, 'n*h2*w2 _']]:
+    """What lies under the kernel at each place of the output: by its rows, or whole if narrow.
+
+    Barriers keep XLA from looking up the padding anew for every element.
+    """
+    rows, columns = (
+        [slice(i, i + (count - 1) * stride + 1, stride) for i in range(size)]
+        for size, count, stride in zip(kernel[:2], out, strides)
+    )
+    x = jax.lax.optimization_barrier(jnp.pad(x, ((0, 0), *pads, (0, 0))))
+    wide = jax.lax.optimization_barrier(jnp.concatenate([x[:, :, c] for c in columns], axis=-1))
+    parts = [wide[:, row] for row in rows]
+    if wide.shape[-1] < _NARROW:
+        parts = [jax.lax.optimization_barrier(jnp.concatenate(parts, axis=-1))]
+    return [part.reshape(-1, part.shape[-1]) for part in parts]
+
+
+def _divisor(number: int, at_most: int) -> int:
+    """The largest divisor of a number that is not above a limit, and 1 at least."""
+    return max(d for d in range(1, number + 1) if number % d == 0 and d <= max(at_most, 1))
