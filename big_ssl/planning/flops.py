@@ -17,7 +17,9 @@ Shape = tuple[int, ...]
 
 
 def flops_of(jaxpr: core.Jaxpr) -> int:
-    """Operations of one run, over all devices (a branch counts as its largest).
+    """Operations of one run, over all devices.
+
+    A branch counts as its largest; what depends on the platform counts as it is on accelerators.
 
     Args:
       jaxpr: as `jax.jit(f).trace(...).jaxpr.jaxpr` gives it; loops without a known length (`while`)
@@ -34,7 +36,10 @@ def _of_equation(equation: core.JaxprEqn) -> int:
         return _of_convolution(equation)
     inner = list(_jaxprs(params))
     if name == 'cond':
-        return max(map(flops_of, inner))
+        of_platform = params.get('branches_platforms')
+        return (
+            flops_of(inner[of_platform.index(None)]) if of_platform else max(map(flops_of, inner))
+        )
     times = {'scan': lambda: params['length'], 'shard_map': lambda: params['mesh'].size}
     return times.get(name, lambda: 1)() * sum(map(flops_of, inner))
 

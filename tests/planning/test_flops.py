@@ -141,3 +141,10 @@ def test_the_networks_published_count(depth):
     variables = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=True), images)
     ours = counted(lambda v, x: network.apply(v, x, train=False), variables, images)
     assert ours == 2 * by_architecture(depth, padding_counts=False)[0]
+
+
+def test_what_depends_on_the_platform_counts_as_on_accelerators():
+    def twice_on_cpu(x):
+        return jax.lax.platform_dependent(x, cpu=lambda x: x @ x @ x, default=lambda x: x @ x)
+
+    assert flops_of(jax.make_jaxpr(twice_on_cpu)(jnp.ones((4, 4))).jaxpr) == 2 * 4**3
