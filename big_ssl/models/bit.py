@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from big_ssl.models.convolution import conv_general_dilated
 from big_ssl.models.inputs import NORMALIZATIONS, normalize
 from big_ssl.models.resnet import BOTTLENECK_DEPTHS
 from big_ssl.models.stages import REMAT, Stage, max_pool, rematerialised, require
@@ -115,6 +116,7 @@ class StandardizedConv(nn.Module):
             padding=self.size // 2,
             use_bias=False,
             dtype=self.dtype,
+            conv_general_dilated=conv_general_dilated,
             parent=None,
         )
         return checkpoint_name(conv.apply({'params': {'kernel': kernel}}, x), 'convolution')
