@@ -144,8 +144,12 @@ def _measure(name: str) -> str:
 
 
 def _spread(each: Summary) -> str:
-    median, low, high = (f'{each[key]:#.3g}'.rstrip('.') for key in ('median', 'low', 'high'))
+    median, low, high = (_three_digits(each[key]) for key in ('median', 'low', 'high'))
     return median if low == high else f'{median} ({low} to {high})'
+
+
+def _three_digits(value: float) -> str:
+    return f'{value:,.0f}' if value >= 1000 else f'{value:#.3g}'.rstrip('.')
 
 
 def _verdict(target: Target | None, each: Summary) -> str:
