@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A release that installs without CUDA where one is at hand; any of the last two years does.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-long chaos test-tpu interop lint clean
+.PHONY: demo test test-long chaos test-tpu interop bench lint clean
 
 demo: $(VENV)/.installed  ## pre-train, fine-tune and evaluate on embedded synthetic data
 	$(BIN)/python -m big_ssl.demo --workdir=runs/demo
@@ -24,6 +24,9 @@ test-tpu: $(VENV)/.libtpu  ## those that compile for TPUs, of which none need be
 
 interop: $(VENV)/.interop  ## PyTorch, timm, ONNX: with them, make test compares with theirs too
 
+bench: $(VENV)/.bench  ## beside lightly and others on this CPU, about half an hour
+	$(BIN)/python -m benchmarks --json=benchmarks/results.json
+
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,6 +43,10 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.interop: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable .[interop] $(TORCH)
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable .[bench] $(TORCH)
 	@touch $@
 
 # Beside the environment, not in it: JAX would look for a TPU at every start.

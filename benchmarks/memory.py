@@ -24,6 +24,8 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from benchmarks.results import Found
+from benchmarks.timing import summary
 from big_ssl import config as config_lib
 from big_ssl.data import datasets, records
 from big_ssl.data.cases import units_of_cases
@@ -66,9 +68,27 @@ def measure(cases: int, images: int = 1) -> dict[str, float]:
     return found
 
 
+def measured(quick: bool) -> Found:
+    """`measure` several times, as a part of `python -m benchmarks`."""
+    cases, repeats = (2000, 1) if quick else (1_000_000, 3)
+    rounds = [measure(cases) for _ in range(repeats)]
+    figures = {
+        name.removeprefix('memory/').replace('cpu_seconds', 'cpu_s').replace('seconds', 'wall_s'): (
+            summary([each[name] for each in rounds])
+        )
+        for name in rounds[0]
+        if not name.endswith('open_seconds')
+    }
+    return Found(
+        f'{cases:,} cases of one image, opened up to the first batch of indices',
+        figures,
+        notes=('bytes: resident beyond what the process had after its imports',),
+    )
+
+
 def held(path: str) -> dict[str, float]:
     """Opens a table or a record set in this process as a run does, up to its first batch."""
-    before = _resident()
+    before = resident()
     wall, cpu = time.perf_counter(), time.process_time()
     manifest = datasets.open_manifest(_config(path))
     opened = time.perf_counter() - wall
@@ -77,11 +97,11 @@ def held(path: str) -> dict[str, float]:
     sampler = Sampler(units_of_cases(manifest, rows), seed=0, batch_size=64, views=2)
     batch, fingerprint = sampler.batch(0), manifest.fingerprint()
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-    after = _resident()
+    after = resident()
     assert len(table.manifest) and len(batch.images) and fingerprint  # all are held until here
     return {
         'bytes': after - before,
-        'peak_bytes': _peak() - before,
+        'peak_bytes': peak() - before,
         'open_seconds': opened,
         'seconds': seconds,
         'cpu_seconds': cpu_seconds,
@@ -149,7 +169,7 @@ def _headers(manifest: Manifest) -> ImageTable:
     return ImageTable(manifest, sizes, np.zeros(count, np.uint8), np.ones(count, np.uint8), 3)
 
 
-def _resident() -> int:
+def resident() -> int:
     """Bytes of this process in memory, after what is free was given back."""
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), 'malloc_trim', None):
@@ -157,10 +177,17 @@ def _resident() -> int:
     return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
-def _peak() -> int:
+def peak() -> int:
     """VmHWM: getrusage's peak is at least that of the process which started this one."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith('VmHWM'))
+
+
+def forget_peak() -> int:
+    """Begins `peak` anew; returns the bytes that this process has in memory now."""
+    size = resident()
+    Path('/proc/self/clear_refs').write_text('5')
+    return size
 
 
 def main() -> None:

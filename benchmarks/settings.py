@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -64,10 +65,21 @@ def config_of(setting: Setting, **more: Any) -> ConfigDict:
       InputError: a change does not hold.
       KeyError: a change of a key that does not exist.
     """
-    network = NETWORKS[setting.network]
+    changes = {key.replace('__', '.'): value for key, value in more.items()}
+    changes |= dict(map(_change, setting.changes))
+    return config_with(NETWORKS[setting.network], setting.batch, changes)
+
+
+def config_with(network: Network, batch: int, changes: Mapping[str, Any]) -> ConfigDict:
+    """Pre-training of a network; raises as `config_of`.
+
+    Args:
+      batch: examples in a step.
+      changes: by dotted key.
+    """
     config = config_lib.defaults()
     values = {
-        'batch_size': setting.batch,
+        'batch_size': batch,
         'image_size': network.image_size,
         'model.depth': network.depth,
         'model.width': network.width,
@@ -75,10 +87,8 @@ def config_of(setting: Setting, **more: Any) -> ConfigDict:
         'warmup_epochs': 0,
         'total_epochs': None,
         'total_steps': 100_000,
-        **{key.replace('__', '.'): value for key, value in more.items()},
-        **dict(map(_change, setting.changes)),
     }
-    config.update_from_flattened_dict(values)
+    config.update_from_flattened_dict({**values, **changes})
     return config_lib.settle(config)
 
 

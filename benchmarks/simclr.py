@@ -1,7 +1,6 @@
 """big_ssl's own training step, and what it is fed with: random views, ready views, real images."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -108,8 +107,7 @@ def image_batches(training: Training) -> Callable[[range], Iterator[feed.Batch]]
     table = datasets.open_images(config, manifest, rows)
     units = contrastive.make_units(config, manifest, rows)
     sampler = Sampler(units, config.seed, config.batch_size, config.views)
-    whole = functools.partial(contrastive.groups, config)
-    return feed.Feed(config, table, sampler, training.mesh, whole=whole).batches
+    return feed.Feed(config, table, sampler, training.mesh).batches
 
 
 def _shape(config: ConfigDict) -> tuple[int, ...]:

@@ -37,8 +37,8 @@ def figures(parts: Found, batch: int, ceilings: Found | None) -> dict[str, Any]:
                 'step_seconds': times,
                 'images_per_second': {
                     'median': batch / times['median'],
-                    'smallest': batch / times['largest'],
-                    'largest': batch / times['smallest'],
+                    'low': batch / times['high'],
+                    'high': batch / times['low'],
                 },
                 'peak_gib': _gib(parts[name]['peak_bytes']),
             }
@@ -132,7 +132,7 @@ def _row(name: str, numbers: Found) -> str:
     speed, peak = numbers['images_per_second'], numbers['peak_gib']
     shares = ('flops_share', 'bytes_share')
     return (
-        f'  {name:<10}{speed["median"]:>10.1f}{speed["smallest"]:>10.1f}{speed["largest"]:>10.1f}'
+        f'  {name:<10}{speed["median"]:>10.1f}{speed["low"]:>10.1f}{speed["high"]:>10.1f}'
         f'{1e3 * _median(numbers):>10.2f}{"" if peak is None else f"{peak:.2f}":>10}'
         + ''.join(f'{f"{numbers[key]:.1%}" if key in numbers else "":>11}' for key in shares)
     )

@@ -21,8 +21,8 @@ def summary(samples: Sequence[float]) -> dict[str, float]:
     """Median, smallest and largest."""
     return {
         'median': statistics.median(samples),
-        'smallest': min(samples),
-        'largest': max(samples),
+        'low': min(samples),
+        'high': max(samples),
     }
 
 

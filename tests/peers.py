@@ -1,5 +1,6 @@
 """Libraries of the extra `interop`; a test that asks for one is skipped where it is missing."""
 
+import contextlib
 from types import ModuleType
 
 import pytest
@@ -12,22 +13,15 @@ def torch() -> ModuleType:
 
 
 def timm() -> ModuleType:
-    """timm imports torchvision, whose package wants operators that a torch for CPU may lack."""
-    library = torch().library
-    try:
-        return pytest.importorskip('timm', reason=REASON)
-    except RuntimeError:
-        declared = library.Library('torchvision', 'FRAGMENT')
-        declared.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-        declared.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-        _KEPT.append(declared)
-        return pytest.importorskip('timm', reason=REASON)
+    torch()
+    from benchmarks.peers import torchvision
+
+    with contextlib.suppress(ImportError):
+        torchvision()
+    return pytest.importorskip('timm', reason=REASON)
 
 
 def onnx() -> ModuleType:
     torch()
     pytest.importorskip('onnxscript', reason=REASON)
     return pytest.importorskip('onnxruntime', reason=REASON)
-
-
-_KEPT: list[object] = []  # what is declared goes with its library

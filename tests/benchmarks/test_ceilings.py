@@ -52,7 +52,7 @@ def test_figures_of_a_network():
         },
     }  # fmt: skip
     found = table.figures(parts, 8, most)
-    assert found['network']['images_per_second'] == {'median': 4, 'smallest': 2, 'largest': 8}
+    assert found['network']['images_per_second'] == {'median': 4, 'low': 2, 'high': 8}
     assert found['network']['peak_gib'] == 2
     assert found['network']['flops_share'] == found['network']['bytes_share'] == 0.25
     assert found['times_pytorch'] == 2

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.photographs import textured
 from big_ssl.data import views
 from big_ssl.data.image_files import JPEG, PNG
 from tests.helpers import smooth
@@ -14,23 +15,6 @@ def encoded(image, form='JPEG', **options):
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
-
-
-def textured(height, width, seed=0):
-    """As photographs are: amplitudes fall as 1 over the frequency, colours go together."""
-    rng = np.random.default_rng(seed)
-    y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
-    frequency = np.hypot(y, x)
-    frequency[0, 0] = 1
-
-    def field():
-        noise = np.fft.rfft2(rng.normal(size=(height, width))) / frequency
-        values = np.fft.irfft2(noise, s=(height, width))
-        return values / values.std()
-
-    shared = field()
-    colours = np.stack([shared * 45 + field() * 15 + 120 for _ in range(3)], axis=-1)
-    return colours.clip(0, 255).astype(np.uint8)
 
 
 def by_pillow(image, size):

@@ -1,0 +1,79 @@
+"""Batches of views against the bare functions that they are made by: what threads, files and
+records add."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.host_images import CROP, SIZE, Images, crop_views, open_images
+from benchmarks.photographs import write_photographs
+from benchmarks.results import Found, Summary, Target
+from benchmarks.side_by_side import Cost, alternately, here, milliseconds, ratio
+from big_ssl import prepare
+from big_ssl.data.images import encoded
+from big_ssl.data.pipeline import host_batches
+
+_SIDES = (375, 500)
+_BATCH = 64
+_PAIRS = {'simclr': 'augment', 'micle': 'case'}
+_SOURCES = ('files', 'records')
+
+
+def measured(quick: bool) -> Found:
+    """Costs of an example in a batch, and of reading an image without decoding it."""
+    count, steps, repeats = (16, 1, 2) if quick else (192, 6, 5)
+    figures: dict[str, Summary] = {}
+    ratios: dict[str, Summary] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        table = write_photographs(Path(folder) / 'images', count, *_SIDES, images_per_case=2)
+        records = str(Path(folder) / 'records')
+        prepare.run([f'--manifest={table}', f'--out={records}', '--workers=1'])
+        for name, pairing in _PAIRS.items():
+            opened = {
+                'files': open_images(pairing, _BATCH, manifest=table),
+                'records': open_images(pairing, _BATCH, records=records),
+            }
+            costs = _batches(opened, steps, repeats)
+            figures |= milliseconds({f'{name}/{way}': each for way, each in costs.items()})
+            ratios |= {
+                f'{name}/{way}_over_bare': ratio(costs[way], costs['bare']) for way in _SOURCES
+            }
+        reads = {way: here(lambda images=images: _read(images)) for way, images in opened.items()}
+        reading = alternately(reads, repeats)
+    figures |= milliseconds({f'reading/{way}': each for way, each in reading.items()})
+    return Found(
+        f'batches of {_BATCH} pairs of {SIZE}-px views from JPEGs of {_SIDES[1]} x {_SIDES[0]}, '
+        'time an example; ratios of CPU time, of all threads',
+        figures | ratios,
+        [Target(name, '<=', 1.1) for name in ratios],
+        (
+            'bare: decode and crop of the same images and boxes, in one thread, encoded images in '
+            'memory',
+            'reading: the encoded images alone, in random order, from the cache of the system',
+        ),
+    )
+
+
+def _batches(opened: Mapping[str, Images], steps: int, repeats: int) -> Mapping[str, list[Cost]]:
+    """By the bare functions, and by the pipeline from each source."""
+    files = opened['files']
+    data, plans = files.encoded(), [files.plan(step) for step in range(steps)]
+
+    def from_source(images: Images) -> int:
+        batches = host_batches(
+            images.table, images.sampler, range(steps), slice(None), size=SIZE, **CROP
+        )
+        return sum(len(batch) for batch in batches)
+
+    ways = {'bare': here(lambda: sum(crop_views(files, data, plan) for plan in plans))}
+    ways |= {way: here(lambda images=images: from_source(images))
+             for way, images in opened.items()}  # fmt: skip
+    return alternately(ways, repeats)
+
+
+def _read(images: Images) -> int:
+    order = np.random.default_rng(0).permutation(images.rows)
+    starts = range(0, len(order), _BATCH)
+    return sum(len(encoded(images.table, order[start : start + _BATCH])) for start in starts)
