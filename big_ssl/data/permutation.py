@@ -5,6 +5,7 @@ pure function of (seed, index) on every machine. `xp` is NumPy, or `jax.numpy` w
 the same numbers.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from jaxtyping import Float, Int, UInt64
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 _ROUNDS = 8
+_KEPT_WHOLE = 2**17  # longest permutation that is computed once for all its positions
+_KEPT = 8  # of those, at most
 _SMALLEST_HALF = 4  # bits; very small Feistel halves have too few round functions
 
 
@@ -40,7 +43,7 @@ def uniforms(*words: Int[np.ndarray, '...'] | int, xp: Any = np) -> Float[np.nda
 def permute(
     positions: Int[np.ndarray, ' n'], length: int, *key: Int[np.ndarray, ' n'] | int
 ) -> Int[np.ndarray, ' n']:
-    """Where the keyed permutation of `range(length)` sends each position; O(1) memory a position.
+    """Where the keyed permutation of `range(length)` sends each position, in at most 8 MB memory.
 
     A balanced Feistel network on the next even power of two, with cycle walking back into the
     range (Black & Rogaway 2002, "Ciphers with arbitrary finite domains").
@@ -54,10 +57,29 @@ def permute(
     if positions.size and not (positions.min() >= 0 and positions.max() < length):
         raise ValueError(f'positions must be in [0, {length})')
     round_keys = np.broadcast_to(bits(*key), positions.shape)
+    distinct = np.unique(round_keys)
+    if length > _KEPT_WHOLE or len(distinct) > _KEPT:
+        return _walk(positions, length, round_keys)
+    out = np.empty(positions.shape, np.int64)
+    for one in distinct.tolist():
+        here = round_keys == one
+        out[here] = _whole(length, one)[positions[here]]
+    return out
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _whole(length: int, key: int) -> Int[np.ndarray, ' length']:
+    """A whole permutation: walks of a few positions at a time cost NumPy far more a position."""
+    return _walk(np.arange(length), length, np.full(length, key, np.uint64))
+
+
+def _walk(
+    positions: Int[np.ndarray, ' n'], length: int, keys: UInt64[np.ndarray, ' n']
+) -> Int[np.ndarray, ' n']:
     out = positions.astype(np.uint64)
     outside = np.ones(out.shape, bool)
     while outside.any():
-        out[outside] = feistel(out[outside], length, round_keys[outside])
+        out[outside] = feistel(out[outside], length, keys[outside])
         outside = out >= np.uint64(length)
     return out.astype(np.int64)
 

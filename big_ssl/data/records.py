@@ -79,7 +79,8 @@ class Records:
     def _records(self, shard: int, records: list[int]) -> list[bytes]:
         path = self.shards[shard]
         try:
-            return _reader(path).read(records)
+            reader = _reader(path)  # one by one: many at once take half as long again
+            return [record for number in records for record in reader.read([number])]
         except (RuntimeError, ValueError, OSError, IndexError) as error:
             reason = ' '.join(str(error).split())
             raise InputError(f'{path}: damaged or missing: {reason}') from None

@@ -10,11 +10,11 @@ import jax
 from etils import epath
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tqdm import tqdm
 
 from big_ssl.files import METRICS
 from big_ssl.train import workdir as workdir_lib
+from big_ssl.train.events import EventFileWriter
 from big_ssl.train.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,7 @@ class MetricsWriter:
             Summary.Value(tag=f'{split}/{name}', simple_value=value)
             for name, value in values.items()
         ]
-        self._events.add_event(Event(step=step, wall_time=time.time(), summary=Summary(value=tags)))
-        self._events.flush()
+        self._events.add_event(Event(step=step, summary=Summary(value=tags)))
         self._spool.rest()
 
     def flush(self) -> None:
