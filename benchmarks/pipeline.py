@@ -23,7 +23,7 @@ _SOURCES = ('files', 'records')
 
 def measured(quick: bool) -> Found:
     """Costs of an example in a batch, and of reading an image without decoding it."""
-    count, steps, repeats = (16, 1, 2) if quick else (192, 6, 5)
+    count, steps, repeats = (16, 1, 2) if quick else (512, 8, 5)
     figures: dict[str, Summary] = {}
     ratios: dict[str, Summary] = {}
     with tempfile.TemporaryDirectory() as folder:

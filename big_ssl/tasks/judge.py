@@ -168,7 +168,8 @@ def _of_subgroups(
     config: ConfigDict, manifest: Manifest, scores: Scores, task: Task, column: str
 ) -> dict[str, float | int]:
     """`METRIC@COLUMN=VALUE[/low|/high|/n]`; values of cases as in `predictions.csv`."""
-    values = outputs.of_cases(manifest.further[[column]].iloc[scores.rows], scores.case)[column]
+    of_images = manifest.further[[column]].iloc[scores.rows].astype(object)
+    values = outputs.of_cases(of_images, scores.case)[column]
     by_group = subgroups.summarise_groups(
         scores.targets,
         scores.probabilities,

@@ -52,7 +52,7 @@ def write_evaluation(
 def predictions(manifest: Manifest, scores: Scores, task: Task) -> pd.DataFrame:
     """A row for each case: ids, label, one score a class, and the manifest's further columns."""
     ours = identified(manifest, scores.rows[scores.first]).assign(split=scores.split)
-    further = manifest.further.iloc[scores.rows]
+    further = manifest.further.iloc[scores.rows].astype(object)
     return with_scores(ours, scores.probabilities, task, further, scores.case)
 
 

@@ -63,4 +63,4 @@ def predictions(
         ours.insert(0, 'image_path', manifest.image_path[rows[first]])
     if not task.multilabel:
         ours['predicted'] = np.array(task.classes, object)[scores.argmax(axis=1)]
-    return outputs.with_scores(ours, scores, task, manifest.further.iloc[rows], case)
+    return outputs.with_scores(ours, scores, task, manifest.further.iloc[rows].astype(object), case)

@@ -11,7 +11,7 @@ from big_ssl.exports.model import Model
 REQUIREMENTS = ('flax', 'jax', 'jaxtyping', 'numpy', 'orbax-checkpoint', 'pillow')
 AXES = 'NHWC'
 BAKES = False
-_MODULES = ('inputs', 'stages', 'resnet', 'bit')
+_MODULES = ('inputs', 'convolution', 'stages', 'resnet', 'bit')
 
 
 def write(model: Model, folder: Path) -> None:
