@@ -46,7 +46,7 @@ def write(model: Model, folder: Path) -> None:
 
 
 def _network(model: Model, torch: Any) -> Any:
-    module = receivers.torch_network()
+    module = receivers.load_torch_network()
     network = module.Network(**receivers.torch_settings(model))
     arrays = safetensors.state_dict(model)
     network.body.load_state_dict({name: torch.tensor(a) for name, a in arrays.items()})

@@ -13,7 +13,7 @@ from big_ssl.exports.model import Model
 FOLDER = Path(__file__).parent
 
 
-def torch_network() -> ModuleType:
+def load_torch_network() -> ModuleType:
     """The module torch_network.py, which needs PyTorch."""
     spec = importlib.util.spec_from_file_location('torch_network', FOLDER / 'torch_network.py')
     assert spec is not None and spec.loader is not None
