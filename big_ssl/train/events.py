@@ -13,13 +13,10 @@ class EventFileWriter:
     """A new event file in a local folder; each event is in the file when `add_event` returns."""
 
     def __init__(self, folder: str) -> None:
-        name = f'events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}'
-        path = Path(folder) / name
-        number = 0
-        while path.exists():
-            number += 1
-            path = path.with_name(f'{name}.{number}')
-        self._records = RecordWriter(path.open('wb'))
+        seconds, rest = divmod(time.time_ns(), 10**9)
+        host = f'{socket.gethostname()}.{os.getpid()}.{rest}'
+        path = Path(folder) / f'events.out.tfevents.{seconds:010d}.{host}'
+        self._records = RecordWriter(path.open('xb'))
         source = SourceMetadata(writer='big_ssl')
         self.add_event(Event(file_version='brain.Event:2', source_metadata=source))
 
