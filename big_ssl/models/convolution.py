@@ -55,8 +55,8 @@ def conv_general_dilated(
 def _convolve(x: Array, kernel: Array, strides: Strides, pads: Pads, precision: Any) -> Array:
     settings = {'strides': strides, 'pads': pads, 'precision': precision}
     plain = functools.partial(_plain, **settings)
-    small = min(x.shape[1:3]) <= _SMALL and kernel.shape[:2] != (1, 1)
-    return _on_cpu(functools.partial(_product, **settings) if small else plain, plain, x, kernel)
+    product = functools.partial(_product, **settings)
+    return _on_cpu(product if _is_small(x, kernel) else plain, plain, x, kernel)
 
 
 def _forward(x: Array, kernel: Array, strides: Strides, pads: Pads, precision: Any) -> Any:
@@ -67,7 +67,6 @@ def _backward(
     strides: Strides, pads: Pads, precision: Any, kept: tuple[Array, Array], out: Array
 ) -> tuple[Array, Array]:
     settings = {'strides': strides, 'pads': pads, 'precision': precision}
-    small = min(kept[0].shape[1:3]) <= _SMALL and kept[1].shape[:2] != (1, 1)
 
     def of_x(convolve: Any, x: Array, kernel: Array, out: Array) -> Array:
         return jax.linear_transpose(lambda x: convolve(x, kernel, **settings), x)(out)[0]
@@ -75,14 +74,19 @@ def _backward(
     def of_kernel(x: Array, kernel: Array, out: Array) -> Array:
         return jax.linear_transpose(lambda kernel: _plain(x, kernel, **settings), kernel)(out)[0]
 
-    plain = functools.partial(of_x, _plain)
+    plain, product = (functools.partial(of_x, convolve) for convolve in (_plain, _product))
     return (
-        _on_cpu(functools.partial(of_x, _product) if small else plain, plain, *kept, out),
+        _on_cpu(product if _is_small(*kept) else plain, plain, *kept, out),
         _on_cpu(functools.partial(_kernel_gradient, **settings), of_kernel, *kept, out),
     )
 
 
 _convolve.defvjp(_forward, _backward)
+
+
+def _is_small(x: Array, kernel: Array) -> bool:
+    """Whether XLA's convolution is slow for want of pixels; one of a single pixel never is."""
+    return min(x.shape[1:3]) <= _SMALL and kernel.shape[:2] != (1, 1)
 
 
 def _on_cpu(here: Callable[..., Array], elsewhere: Callable[..., Array], *arrays: Array) -> Array:

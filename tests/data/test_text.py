@@ -111,7 +111,7 @@ def test_equal_strings_of_a_long_answer_are_one_object():
     [
         (['nevus', 'melanoma'] * 10_000, 1),
         ([f'patient_{i // 3:06d}' for i in range(30_000)], 10 / 3 + 4),
-        ([f'/long/root/of/everything/{i:08d}.png' for i in range(30_000)], 8 + 4 + 4),
+        ([f'/long/folder/of/everything/{i:08d}.png' for i in range(30_000)], 8 + 4 + 4),
     ],
 )
 def test_bytes_a_row(values, limit):
