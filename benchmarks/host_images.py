@@ -25,10 +25,10 @@ class Images:
     rows: np.ndarray
     sampler: Sampler
 
-    def plan(self, step: int) -> pipeline._Plan:
+    def plan(self, step: int) -> pipeline.Plan:
         """Images, boxes and JPEG ratios of a batch, as the pipeline decides them."""
         batch = self.sampler.batch(step)
-        return pipeline._plan(self.table, self.sampler, batch, SIZE, **CROP)
+        return pipeline.planned(self.table, self.sampler, batch, SIZE, **CROP)
 
     def encoded(self) -> Encoded:
         """All of them."""
@@ -67,7 +67,7 @@ def decode(images: Images, data: Encoded, row: int, ratio: int = 1) -> np.ndarra
     return views.decode(data[row], kind, images.table.channels, ratio=ratio)
 
 
-def crop_views(images: Images, data: Encoded, plan: pipeline._Plan) -> int:
+def crop_views(images: Images, data: Encoded, plan: pipeline.Plan) -> int:
     """Makes all views of a batch, one after the other; returns the number of examples."""
     for rows, ratios, boxes in zip(plan.images.tolist(), plan.ratio.tolist(), plan.box):
         out = np.empty((len(rows), SIZE, SIZE, images.table.channels), np.uint8)

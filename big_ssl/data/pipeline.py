@@ -24,7 +24,7 @@ _AHEAD = 2  # batches beyond the one that is waited for
 _AT_ONCE = 4  # examples of a thread
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """What is to be read and cropped.
 
     Attributes:
@@ -65,7 +65,7 @@ def host_batches(
     pool = ThreadPoolExecutor(processes.usable_cores(), 'views')
 
     def begin(step: int) -> tuple[np.ndarray, list[Future]]:
-        plan = _plan(table, sampler, sampler.batch(step)[part], size, area, aspect)
+        plan = planned(table, sampler, sampler.batch(step)[part], size, area, aspect)
         out = np.empty((*plan.images.shape, size, size, table.channels), np.uint8)
         load = functools.partial(_load, table, plan, out)
         starts = range(0, len(out), _AT_ONCE)
@@ -84,15 +84,18 @@ def host_batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _plan(
+def planned(
     table: ImageTable,
     sampler: Sampler,
     batch: Indices,
     size: int,
     area: tuple[float, float],
     aspect: tuple[float, float],
-) -> _Plan:
-    """An image is decoded at one ratio for all views of an example."""
+) -> Plan:
+    """Which images, boxes and ratios a batch asks for.
+
+    An image is decoded at one ratio for all views of an example. Arguments as in `host_batches`.
+    """
     height, width = np.moveaxis(table.sizes[batch.images], -1, 0)
     boxes = crop_boxes(sampler.crops(batch), height, width, area=area, aspect=aspect)
     boxes = _as_stored(boxes, height, width, table.orientations[batch.images])
@@ -104,7 +107,7 @@ def _plan(
     ratio = np.where(same, ratio[:, None, :], views.JPEG_RATIOS[-1]).min(axis=-1)
     start = boxes[..., :2] // ratio[..., None]
     stop = -((boxes[..., :2] + boxes[..., 2:]) // -ratio[..., None])
-    return _Plan(batch.images, ratio, np.concatenate([start, stop - start], axis=-1))
+    return Plan(batch.images, ratio, np.concatenate([start, stop - start], axis=-1))
 
 
 def _as_stored(
@@ -121,7 +124,7 @@ def _as_stored(
     return np.where((turn > 4)[..., None], upright[..., [1, 0, 3, 2]], upright)
 
 
-def _load(table: ImageTable, plan: _Plan, out: np.ndarray, examples: range) -> None:
+def _load(table: ImageTable, plan: Plan, out: np.ndarray, examples: range) -> None:
     """Fills `out` for some examples; each image is read and decoded once an example."""
     rows = np.unique(plan.images[examples.start : examples.stop])
     data = dict(zip(rows.tolist(), encoded(table, rows)))

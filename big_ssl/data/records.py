@@ -35,6 +35,7 @@ LISTED_IN, HASH = 'listed_in', 'perceptual_hash'  # columns
 FURTHER = 'table/'  # begins the names of the table's further columns
 PLACE = ('shard', 'record', 'offset', 'bytes')
 FACTS = (*PLACE, 'height', 'width', 'format', 'orientation', 'grey')
+_BUFFER = 2**16  # bytes of a shard read at a time: of its own 2**20 most are not asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,33 +64,29 @@ class Records:
         Raises:
           InputError: a shard is missing or damaged.
         """
-        found: list[bytes] = [b''] * len(rows)
-        places = self.places[rows]
-        for shard in np.unique(places[:, 0]).tolist():
-            here = np.flatnonzero(places[:, 0] == shard)
-            wanted, which = np.unique(places[here, 1], return_inverse=True)
-            data = self._records(shard, wanted.tolist())
-            for i, record in zip(here.tolist(), which.tolist()):
-                start, length = places[i, 2:].tolist()
-                found[i] = data[record][start : start + length]
-                if len(found[i]) < length:
-                    raise InputError(f'{self.shards[shard]}: damaged: a record ends too early')
+        records: dict[tuple[int, int], bytes] = {}
+        found = []
+        for shard, number, start, length in self.places[rows].tolist():
+            if (shard, number) not in records:
+                records[shard, number] = _record(self.shards[shard], number)
+            found.append(records[shard, number][start : start + length])
+            if len(found[-1]) < length:
+                raise InputError(f'{self.shards[shard]}: damaged: a record ends too early')
         return found
 
-    def _records(self, shard: int, records: list[int]) -> list[bytes]:
-        path = self.shards[shard]
-        try:
-            reader = _reader(path)  # one by one: many at once take half as long again
-            return [record for number in records for record in reader.read([number])]
-        except (RuntimeError, ValueError, OSError, IndexError) as error:
-            reason = ' '.join(str(error).split())
-            raise InputError(f'{path}: damaged or missing: {reason}') from None
+
+def _record(path: str, number: int) -> bytes:
+    try:
+        return _reader(path).read([number])[0]  # one by one: many at once take half as long again
+    except (RuntimeError, ValueError, OSError, IndexError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(f'{path}: damaged or missing: {reason}') from None
 
 
 @functools.lru_cache(maxsize=512)
 def _reader(path: str) -> ArrayRecordReader:
     local = _local_copy(path) if is_remote(path) else path
-    return ArrayRecordReader(local, 'readahead_buffer_size:0')
+    return ArrayRecordReader(local, 'readahead_buffer_size:0', file_reader_buffer_size=_BUFFER)
 
 
 def _local_copy(path: str) -> str:

@@ -5,7 +5,7 @@ For training alone, where time counts; evaluation images are Pillow's, see `data
 
 import cv2
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from big_ssl.data.image_files import JPEG, PNG16
 from big_ssl.data.windows import Window
@@ -92,24 +92,26 @@ def resize(image: UInt8[np.ndarray, 'h w *c'], size: int) -> UInt8[np.ndarray, '
     photographs (tests). Up to f = 2.7, all that a crop beside libjpeg's own reductions needs, k is
     1; beyond r = 2.2 the kernel stays a mean of three.
     """
-    sides = np.array(image.shape[:2])
-    means = np.maximum(sides // (1.35 * size), 1).astype(int)
-    if (means > 1).any():
-        image = _means(image, means)
-        sides = sides // means
-    rest = sides / size
-    if (rest > 1).any():
-        down, across = ([a, 1 - 2 * a, a] for a in ((rest**2 - 1) / 12).clip(0, 1 / 3))
+    height, width = image.shape[:2]
+    rows, columns = (max(int(side / (1.35 * size)), 1) for side in (height, width))
+    if max(rows, columns) > 1:
+        image = _means(image, rows, columns)
+    down, across = height // rows / size, width // columns / size
+    if max(down, across) > 1:
         image = cv2.sepFilter2D(
-            image, -1, np.array(across), np.array(down), borderType=cv2.BORDER_REPLICATE
+            image, -1, _kernel(across), _kernel(down), borderType=cv2.BORDER_REPLICATE
         )
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def _means(image: UInt8[np.ndarray, 'h w *c'], factors: Int[np.ndarray, ' 2']) -> np.ndarray:
-    """Means of `factors` pixels, of what is left when the border loses fewer than that."""
-    kept = np.array(image.shape[:2]) // factors
-    top, left = (np.array(image.shape[:2]) - kept * factors) // 2
-    bottom, right = (top, left) + kept * factors
-    inner = image[top:bottom, left:right]
-    return cv2.resize(inner, kept[::-1].tolist(), interpolation=cv2.INTER_AREA)
+def _kernel(reduction: float) -> Float[np.ndarray, ' 3']:
+    a = min(max((reduction**2 - 1) / 12, 0.0), 1 / 3)
+    return np.array([a, 1 - 2 * a, a])
+
+
+def _means(image: UInt8[np.ndarray, 'h w *c'], rows: int, columns: int) -> np.ndarray:
+    """Means of this many pixels, of what is left when the border loses fewer than that."""
+    height, width = image.shape[0] // rows, image.shape[1] // columns
+    top, left = image.shape[0] % rows // 2, image.shape[1] % columns // 2
+    inner = image[top : top + height * rows, left : left + width * columns]
+    return cv2.resize(inner, (width, height), interpolation=cv2.INTER_AREA)
