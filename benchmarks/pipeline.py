@@ -58,7 +58,7 @@ def measured(quick: bool) -> Found:
         (
             'bare: decode and crop of the same images and boxes, in one thread, encoded images in '
             'memory',
-            f'{_ALL_CORES}: not on one; speed_of_all_cores: by how much that is faster by the clock',
+            f'{_ALL_CORES}: not on one; speed_of_all_cores: how much faster that is by the clock',
             'reading: the encoded images alone, in random order, from the cache of the system',
         ),
     )

@@ -197,7 +197,7 @@ def test_a_compiler_keeps_a_little_of_the_published_memory(name, gibibytes):
 
 @pytest.mark.tpu
 def test_a_step_for_a_slice_of_tpus():
-    """Compiled in bfloat16; one all-gather; then for images whose sixteenth is more than one has."""
+    """Compiled in bfloat16; one all-gather; then for a set whose parts no device can hold."""
     devices = open_slice('v5e-16').devices
     available = estimate_lib.available_memory(devices)
     config = config_of(batch_size=64)
