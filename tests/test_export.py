@@ -49,7 +49,10 @@ def run(*flags: str, expected: int = 0) -> None:
     assert export.main(['export', *flags]) == expected
 
 
-@pytest.mark.parametrize('name', export.FORMATS)
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=[pytest.mark.long] if name == 'savedmodel' else [])
+             for name in export.FORMATS]
+)  # fmt: skip
 def test_it_gives_the_predictions_of_the_run_from_the_image_files_on(finetuned, tmp_path, name):
     """predictions.csv holds the mean of a case's images, of scores that Pillow's pixels gave.
 

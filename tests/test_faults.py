@@ -106,7 +106,7 @@ def test_an_image_that_is_damaged_while_it_trains(straight, tmp_path, compile_ca
 @pytest.mark.parametrize(
     ('count', 'victim', 'how'),
     [
-        (2, 1, signal.SIGKILL),
+        pytest.param(2, 1, signal.SIGKILL, marks=pytest.mark.long),
         pytest.param(4, 3, signal.SIGKILL, marks=pytest.mark.chaos),
         pytest.param(4, 0, signal.SIGKILL, marks=pytest.mark.chaos),  # the one that the others ask
         pytest.param(4, 1, signal.SIGSTOP, marks=pytest.mark.chaos),  # a machine that is cut off

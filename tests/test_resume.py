@@ -112,9 +112,8 @@ def test_told_to_stop_while_evaluating_the_next_run_only_evaluates(
     assert predictions[0].read_bytes() == predictions[1].read_bytes()
 
 
-@pytest.mark.parametrize(
-    'config', ['derm_micle', pytest.param('derm_finetune', marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize('config', ['derm_micle', 'derm_finetune'])
 def test_diverged_it_keeps_the_last_good_checkpoint(tmp_path, compile_cache, tiny_manifest, config):
     arguments = runs.flags(
         config,

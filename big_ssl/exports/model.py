@@ -104,9 +104,10 @@ class Model:
 
     def reference(self, images: UInt8[np.ndarray, 'n s s 3']) -> Float[np.ndarray, 'n k']:
         """What the source gives for these images, one after the other."""
-        call = jax.jit(self.function())
+        call = jax.jit(self.function_of_variables())
         given = images if self.baked else images.astype(np.float32) / 255
-        return np.concatenate([np.asarray(call(given[i : i + 1])) for i in range(len(given))])
+        found = [call(self.variables, given[i : i + 1]) for i in range(len(given))]
+        return np.concatenate(found)
 
 
 def load(workdir: str, *, head: bool, baked: bool) -> Model:

@@ -61,7 +61,8 @@ def long(*values: str) -> object:
         ('safetensors', 'small-same'),
         ('safetensors', 'simclr'),
         ('safetensors', 'bit'),
-        ('onnx', 'bottleneck-same'),
+        ('onnx', 'small-same'),
+        long('onnx', 'bottleneck-same'),
         long('safetensors', 'bottleneck-same'),
         long('onnx', 'simclr'),
         long('onnx', 'bit'),
@@ -174,7 +175,7 @@ def test_a_network_of_timm_takes_the_file(tmp_path, name, settings):
     np.testing.assert_allclose(found, model.function()(images), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('depth', [18, 34, 50, 101, 152, 200])
+@pytest.mark.parametrize('depth', [18, 34, 50, long(101), long(152), long(200)])
 def test_from_timm_and_back_bit_by_bit(tmp_path, depth):
     peers.timm()
     from safetensors.torch import save_file

@@ -1,5 +1,7 @@
 """Besides: timm's network as the reference, in tests/weights/test_bit_names.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,8 +22,9 @@ def images(count: int = 3, size: int = 24) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 1, (count, size, size, 3)).astype(np.float32)
 
 
-def variables():
-    return BiT(**PLAIN).init(jax.random.key(0), images(), train=True)
+def variables(**how):
+    network = BiT(**PLAIN, **how)
+    return jax.jit(lambda x: network.init(jax.random.key(0), x, train=True))(images())
 
 
 def test_convolution_by_hand():
@@ -43,8 +46,9 @@ def test_an_image_does_not_depend_on_the_others():
     """In training too, which has no statistics to learn."""
     network, own = BiT(**PLAIN), variables()
     assert own.keys() == {'params'}
-    together = network.apply(own, images(), train=True)
-    alone = network.apply(own, images()[1:2], train=False)
+    apply = jax.jit(network.apply, static_argnames='train')
+    together = apply(own, images(), train=True)
+    alone = apply(own, images()[1:2], train=False)
     np.testing.assert_allclose(together[1:2], alone, rtol=1e-5, atol=1e-5)
 
 
@@ -54,17 +58,16 @@ def test_an_image_does_not_depend_on_the_others():
 def test_computed_in_another_way_it_gives_the_same(how):
     own = variables()
 
+    @functools.partial(jax.jit, static_argnums=1)
+    @jax.value_and_grad
     def loss(params, network):
         return jnp.square(network.apply({'params': params}, images(), train=True)).mean()
 
-    one, other = (
-        jax.value_and_grad(loss)(own['params'], BiT(**PLAIN, **more)) for more in ({}, how)
-    )
+    one, other = (loss(own['params'], BiT(**PLAIN, **more)) for more in ({}, how))
     np.testing.assert_allclose(one[0], other[0], rtol=1e-5)
     for a, b in zip(jax.tree.leaves(one[1]), jax.tree.leaves(other[1])):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-    again = BiT(**PLAIN, **how).init(jax.random.key(0), images(), train=True)
-    jax.tree.map(np.testing.assert_array_equal, again, own)
+    jax.tree.map(np.testing.assert_array_equal, variables(**how), own)
 
 
 def test_sizes(monkeypatch):

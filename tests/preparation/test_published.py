@@ -33,6 +33,7 @@ def plant(raw, split, patients):
     write(raw, f'{split}.csv', HEADER, *lines)
 
 
+@pytest.mark.long
 def test_chexpert_from_its_folder_to_a_training(tmp_path, capsys, compile_cache):
     raw = tmp_path / 'CheXpert-v1.0-small'
     plant(raw, 'train', range(1, 13))

@@ -45,6 +45,7 @@ def finetune(workdir, manifest, path, *more):
     return runs.flags('derm_finetune', workdir, manifest, f'--config.init_from={path}', *more)
 
 
+@pytest.mark.long
 def test_finetuning_from_a_file(published, tmp_path, compile_cache, tiny_manifest):
     """What names cannot tell is said; what was taken is written; the file is not needed again."""
     path, workdir = published(), tmp_path / 'run'

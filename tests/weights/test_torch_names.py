@@ -13,7 +13,7 @@ from tests.weights import networks
 torch, timm = peers.torch(), peers.timm()
 import safetensors.torch as safetensors_torch  # noqa: E402
 
-DEPTHS = (18, 34, 50, 101, 152, 200)
+LARGE = [pytest.param(depth, marks=pytest.mark.long) for depth in (101, 152, 200)]
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -31,7 +31,7 @@ def saved(network, path, **metadata) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize('depth', DEPTHS)
+@pytest.mark.parametrize('depth', [18, 34, 50, *LARGE])
 def test_features_of_timm(tmp_path, depth):
     network = networks.torch_network(f'resnet{depth}', seed=depth)
     source = init_from.load(saved(network, tmp_path / 'weights.safetensors'))
@@ -39,7 +39,8 @@ def test_features_of_timm(tmp_path, depth):
     assert (encoder.depth, encoder.width, encoder.stem) == (depth, 1, 'standard')
     assert (encoder.padding, encoder.normalization) == ('torch', 'imagenet')
     images = networks.images()
-    found = encoder.apply(networks.variables_of(encoder, source), images, train=False)
+    apply = jax.jit(encoder.apply, static_argnames='train')
+    found = apply(networks.variables_of(encoder, source), images, train=False)
     with torch.no_grad():
         expected = network(as_torch(images)).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
