@@ -26,7 +26,8 @@ def measured(quick: bool) -> Found:
     """Costs of an example: one image for SimCLR, two for MICLe."""
     simclr_tensorflow.one_thread()
     torch.set_num_threads(1)
-    count, repeats = (8, 2) if quick else (32, 25)  # short turns: noise lasts seconds
+    # Short turns: noise lasts seconds.
+    count, repeats = (8, 2) if quick else (32, 25)
     with tempfile.TemporaryDirectory() as folder:
         table = write_photographs(Path(folder) / 'images', count, *_SIDES, images_per_case=2)
         simclr = open_images('augment', count, manifest=table)

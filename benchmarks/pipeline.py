@@ -28,7 +28,8 @@ _ALL_CORES = '_all_cores'
 
 def measured(quick: bool) -> Found:
     """Costs of an example in a batch, and of reading an image without decoding it."""
-    count, steps, repeats = (16, 1, 2) if quick else (512, 2, 20)  # short turns: noise lasts seconds
+    # Short turns: noise lasts seconds.
+    count, steps, repeats = (16, 1, 2) if quick else (512, 2, 20)
     figures: dict[str, Summary] = {}
     ratios: dict[str, Summary] = {}
     with tempfile.TemporaryDirectory() as folder:
