@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.results import Found, Summary
+from benchmarks.results import Found, Summary, Target
 from benchmarks.side_by_side import Child, Cost, Way, alternately, here, ratio, serve
 from benchmarks.timing import summary
 
@@ -58,7 +58,8 @@ def measured(quick: bool) -> Found:
     return Found(
         f'LARS, float32, {batch} images of two views a step, all cores, time a step',
         figures | ratios,
-        notes=(
+        [Target(name, '>=', 1.0) for name in ratios if '/lightly_over_ours/' in name],
+        (
             'ours begins with uint8 views and augments them; without augmentation it only makes '
             "floats of them; lightly's views are floats that lie ready",
             "ratios: time of lightly's step over ours",
