@@ -96,7 +96,7 @@ def resize(image: UInt8[np.ndarray, 'h w *c'], size: int) -> UInt8[np.ndarray, '
     rows, columns = (max(int(side / (1.35 * size)), 1) for side in (height, width))
     if max(rows, columns) > 1:
         image = _means(image, rows, columns)
-    down, across = height // rows / size, width // columns / size
+    down, across = (side / size for side in image.shape[:2])
     if max(down, across) > 1:
         image = cv2.sepFilter2D(
             image, -1, _kernel(across), _kernel(down), borderType=cv2.BORDER_REPLICATE
