@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.results import Found, Summary
 from benchmarks.timing import summary
-from big_ssl import processes
+from big_ssl import heap, processes
 
 _ROOT = Path(__file__).parent.parent
 _IMPORTS = 'interpreter_and_imports'
@@ -254,4 +254,5 @@ def _run(result: str, flags: list[str]) -> int:
 
 
 if __name__ == '__main__':
+    heap.use_large_pages()
     sys.exit(_run(sys.argv[1], sys.argv[2:]))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict
 
-from big_ssl import command_line
+from big_ssl import command_line, heap
 from big_ssl import config as config_lib
 from big_ssl.errors import Diverged, InputError
 from big_ssl.files import REPORT, RESULT
@@ -109,6 +109,7 @@ def _help() -> str:
 
 
 if __name__ == '__main__':
+    heap.use_large_pages()
     code = main(sys.argv)
     sys.stdout.flush()
     sys.exit(code)

@@ -16,7 +16,7 @@ from big_ssl import config as config_lib
 from big_ssl.errors import InputError
 from big_ssl.models.bit import BiT
 from big_ssl.models.resnet import ResNet
-from big_ssl.train import init_from, schedules
+from big_ssl.train import compilation, init_from, schedules
 from big_ssl.train import optimizer as optimizer_lib
 from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.loop import Plan, StepFn
@@ -124,7 +124,12 @@ def make_update(
         )
         return jax.lax.with_sharding_constraint(state, where), metrics
 
-    return jax.jit(step, donate_argnums=0, out_shardings=(None, replicated(mesh)))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(None, replicated(mesh)),
+        compiler_options=compilation.options(mesh),
+    )
 
 
 def start(

@@ -3,7 +3,6 @@
 What one step computes is `make_step`; everything else gets it running.
 """
 
-import functools
 import logging
 from typing import Any
 
@@ -29,7 +28,7 @@ from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.checkpoint import Checkpoints
-from big_ssl.train.compilation import ahead, in_background
+from big_ssl.train.compilation import ahead, in_background, whole
 from big_ssl.train.distributed import StopRequest
 from big_ssl.train.state import TrainState
 from big_ssl.train.writers import MetricsWriter
@@ -77,7 +76,7 @@ def save_pairs(
       images: [b, v] rows of the manifest in that batch.
     """
 
-    @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
+    @whole(mesh)
     def first_views(batch: feed.Batch) -> jax.Array:
         step = jnp.zeros((), jnp.int32)
         return feed.augmented(config, feed.drawn(batch, step), step)[:PICTURED]

@@ -1,7 +1,6 @@
 """Figures that show whether pre-training learns or collapses, without touching the test split."""
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,7 @@ from big_ssl.evaluation import collapse, knn
 from big_ssl.models.networks import ContrastiveNetwork
 from big_ssl.tasks import inference
 from big_ssl.train import loop
-from big_ssl.train import mesh as mesh_lib
+from big_ssl.train.compilation import whole
 from big_ssl.train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -52,20 +51,19 @@ def make_monitor(
       pairs: a batch of training, for alignment and uniformity of its views.
       bank, query: labelled images of train and val for the kNN accuracy; None skips it.
     """
-    whole = mesh_lib.replicated(mesh)
 
     def apply(state: TrainState, images: jax.Array) -> Any:
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
         return network.apply(variables, images, train=False)
 
-    @functools.partial(jax.jit, out_shardings=whole)
+    @whole(mesh)
     def embed_pairs(state: TrainState, batch: feed.Batch) -> dict[str, jax.Array]:
         step = jnp.zeros((), jnp.int32)
         images = feed.augmented(config, feed.drawn(batch, step), step)
         out = apply(state, images.reshape(-1, *images.shape[2:]))
         return {name: value.reshape(*images.shape[:2], -1) for name, value in out.items()}
 
-    @functools.partial(jax.jit, out_shardings=whole)
+    @whole(mesh)
     def embed(state: TrainState, images: jax.Array) -> jax.Array:
         return apply(state, to_float(images))['features']
 

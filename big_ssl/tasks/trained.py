@@ -24,6 +24,7 @@ from big_ssl.models.networks import ClassifierNetwork
 from big_ssl.tasks import build, inference, provenance
 from big_ssl.train import init_from
 from big_ssl.train import mesh as mesh_lib
+from big_ssl.train.compilation import whole
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def probabilities(logits: Float[Array, 'n outputs'], task: Task) -> Float[Array,
 def make_forward(network: ClassifierNetwork, task: Task, mesh: Mesh) -> Callable[..., Any]:
     """(params, batch_stats, uint8 images) → probabilities, compiled, whole on every device."""
 
-    @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
+    @whole(mesh)
     def forward(params: Any, batch_stats: Any, images: jax.Array) -> dict[str, jax.Array]:
         variables = {'params': params, 'batch_stats': batch_stats}
         out: Any = network.apply(variables, to_float(images), train=False)
@@ -161,7 +162,7 @@ def load_encoder(
         variables = _initial(config, encoder)
     variables = mesh_lib.copy(jax.tree.map(np.asarray, variables), mesh)
 
-    @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
+    @whole(mesh)
     def embed(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
         features: Any = encoder.apply(variables, to_float(images), train=False)
         return {'features': features}

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import logging
 import platform
 import zlib
 from collections.abc import Callable
@@ -9,10 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+from jax.sharding import Mesh
 
 from big_ssl.files import cache_folder
+from big_ssl.train.mesh import replicated
+
+log = logging.getLogger(__name__)
 
 T = TypeVar('T')
+_FOR_CPUS = {'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE'}
 
 
 def keep_compiled() -> None:
@@ -34,6 +40,32 @@ def _processor() -> int:
         return zlib.crc32(features.encode())
     except (OSError, StopIteration):
         return zlib.crc32(platform.processor().encode())
+
+
+def whole(mesh: Mesh) -> Callable[[Callable[..., Any]], Any]:
+    """`jax.jit` for these devices, with results that are whole on each of them."""
+    return functools.partial(
+        jax.jit, out_shardings=replicated(mesh), compiler_options=options(mesh)
+    )
+
+
+def options(mesh: Mesh) -> dict[str, str]:
+    """Compiler options (of `jax.jit`) of programs that convolve on these devices.
+
+    On a CPU they leave only sums to YNNPACK, whose convolutions are slower than XLA's own, and on
+    one core alone where there are 64 channels. A jaxlib without such an option goes its own way.
+    """
+    return _accepted() if mesh.devices.flat[0].platform == 'cpu' else {}
+
+
+@functools.cache
+def _accepted() -> dict[str, str]:
+    try:
+        jax.jit(lambda: 0, compiler_options=_FOR_CPUS).lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        log.info('slower convolutions on a CPU: %s', error)
+        return {}
+    return _FOR_CPUS
 
 
 def in_background(function: Callable[[], T]) -> Callable[[], T]:

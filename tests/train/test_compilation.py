@@ -1,6 +1,7 @@
 """Programs that are kept, and steps that compile in the background."""
 
 import threading
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -73,3 +74,30 @@ def test_a_place_that_is_given_stays(cache_dir):
     cache_dir('/somewhere/else')
     compilation.keep_compiled()
     assert cache_dir() == '/somewhere/else'
+
+
+def test_options_are_those_of_the_devices():
+    mesh = mesh_lib.make_mesh(jax.devices()[:1])
+    options = compilation.options(mesh)
+
+    @compilation.whole(mesh)
+    def convolve(x, kernel):
+        layout = ('NHWC', 'HWIO', 'NHWC')
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=layout)
+
+    given = jnp.zeros((8, 16, 16, 64)), jnp.zeros((3, 3, 64, 64))
+    assert 'ynn' not in convolve.lower(*given).compile().as_text()
+    assert list(options) == ['xla_cpu_experimental_ynn_fusion_type']
+    chips = SimpleNamespace(devices=np.array([SimpleNamespace(platform='tpu')]))
+    assert compilation.options(chips) == {}
+
+
+def test_a_compiler_that_does_not_know_the_options_does_without(monkeypatch):
+    monkeypatch.setattr(compilation, '_FOR_CPUS', {'xla_cpu_experimental_yarn': ''})
+    compilation._accepted.cache_clear()
+    mesh = mesh_lib.make_mesh(jax.devices()[:1])
+    try:
+        assert compilation.options(mesh) == {}
+        assert compilation.whole(mesh)(lambda x: x + 1)(1) == 2
+    finally:
+        compilation._accepted.cache_clear()
