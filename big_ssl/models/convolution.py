@@ -48,8 +48,9 @@ def conv_general_dilated(
 
     def product(x: Array, kernel: Array) -> Array:
         matrix = kernel.reshape(-1, kernel.shape[-1])
-        patches = _patches(x, size, out, window_strides, padding).reshape(-1, len(matrix))
-        return jnp.dot(patches, matrix, precision=precision).reshape(len(x), *out, -1)
+        patches = _patches(x, size, out, window_strides, padding)
+        found = jnp.dot(patches.reshape(-1, len(matrix)), matrix, precision=precision)
+        return found.reshape(*patches.shape[:3], kernel.shape[-1])
 
     if size != (1, 1) and any(k <= length for k, length in zip(size, out)):
         return convolution(x, kernel)
