@@ -71,8 +71,9 @@ def crop_views(images: Images, data: Encoded, plan: pipeline.Plan) -> int:
     """Makes all views of a batch, one after the other; returns the number of examples."""
     for rows, ratios, boxes in zip(plan.images.tolist(), plan.ratio.tolist(), plan.box):
         out = np.empty((len(rows), SIZE, SIZE, images.table.channels), np.uint8)
-        chosen = dict(zip(rows, ratios))
-        pixels = {row: decode(images, data, row, ratio) for row, ratio in chosen.items()}
-        for view, row in enumerate(rows):
+        pixels: dict[int, np.ndarray] = {}
+        for view, (row, ratio) in enumerate(zip(rows, ratios)):
+            if row not in pixels:
+                pixels[row] = decode(images, data, row, ratio)
             views.crop(pixels[row], boxes[view], int(images.table.orientations[row]), out[view])
     return len(plan.images)

@@ -7,7 +7,7 @@ a few examples each; OpenCV leaves Python's lock free while it works.
 import collections
 import functools
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import Int, UInt8
 from big_ssl import processes
 from big_ssl.augment.crops import crop_boxes
 from big_ssl.data import views
+from big_ssl.data.buffers import Buffers
 from big_ssl.data.image_files import JPEG
 from big_ssl.data.images import ImageTable, decode, encoded
 from big_ssl.data.sampler import Indices, Sampler
@@ -63,10 +64,12 @@ def host_batches(
       InputError: an image that does not decode, by file and row.
     """
     pool = ThreadPoolExecutor(processes.usable_cores(), 'views')
+    examples = len(range(sampler.batch_size)[part])
+    buffers = Buffers((examples, sampler.views, size, size, table.channels), np.uint8)
 
     def begin(step: int) -> tuple[np.ndarray, list[Future]]:
         plan = planned(table, sampler, sampler.batch(step)[part], size, area, aspect)
-        out = np.empty((*plan.images.shape, size, size, table.channels), np.uint8)
+        out = buffers.take()
         load = functools.partial(_load, table, plan, out)
         starts = range(0, len(out), _AT_ONCE)
         return out, [pool.submit(load, range(len(out))[s : s + _AT_ONCE]) for s in starts]
@@ -77,6 +80,7 @@ def host_batches(
             while len(coming) <= _AHEAD and step + len(coming) < steps.stop:
                 coming.append(pool.submit(begin, step + len(coming)))
             batch, parts = coming.popleft().result()
+            wait(parts)  # one by one, each part that is done would wake this thread
             for done in parts:
                 done.result()
             yield batch
