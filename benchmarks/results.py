@@ -103,12 +103,13 @@ def keep(path: Path, part: str, found: Found, about: Mapping[str, Any]) -> None:
 
 
 def text(part: str, found: Found) -> str:
-    """A part's block of the table: ways with their measures beside each other, then ratios."""
+    """A part's block of the table: ways with their measures beside each other, then ratios and
+    whatever else has a target."""
     lines = [f'{part}: {found.title}', *_table(found.figures)]
     targets = {target.figure: target for target in found.targets}
-    ratios = [name for name in found.figures if not _measure(name)]
-    wide = max(map(len, ratios), default=0)
-    for name in ratios:
+    judged = [name for name in found.figures if name in targets or not _measure(name)]
+    wide = max(map(len, judged), default=0)
+    for name in judged:
         line = f'  {name:<{wide}}  {_spread(found.figures[name])}'
         lines.append(line + _verdict(targets.get(name), found.figures[name]))
     return '\n'.join([*lines, *(f'  {note}' for note in found.notes)])

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from big_ssl.data import splits
 from big_ssl.data.tables import read_table
-from big_ssl.data.text import Text, chunked, compact, frame, strings
+from big_ssl.data.text import Packed, Text, chunked, codes, compact, frame, strings
 from big_ssl.errors import InputError
 from big_ssl.files import is_remote
 
@@ -73,7 +73,7 @@ class Manifest:
     """
 
     path: str
-    image_path: Text
+    image_path: Packed
     case_id: Text
     patient_id: Text
     label: Text
@@ -82,7 +82,7 @@ class Manifest:
     lines: pd.Index
     announcements: tuple[str, ...] = ()
     label_in_table: Text | None = None
-    listed_in: Text | None = None
+    listed_in: Packed | None = None
     folder: str | None = None
     store: Store | None = None
 
@@ -172,12 +172,12 @@ def checked(
     Raises:
       InputError: naming file, row and column.
     """
-    listed = None if listed_in is None else Text(listed_in)
+    listed = None if listed_in is None else Packed(listed_in)
     where = functools.partial(_where, path, table.index, listed)
     found = {ours: _column(table, ours, columns[ours], path) for ours in COLUMNS}
-    image_path = _resolved(found['image_path'], root, columns['image_path'], where)
+    paths = _resolved(found['image_path'], root, columns['image_path'], where)
     case_id, patient_id, split = (Text(found[name]) for name in ('case_id', 'patient_id', 'split'))
-    _check_unique(image_path, columns['image_path'], where)
+    _check_unique(paths, columns['image_path'], where)
     _check_nested(case_id, patient_id, where)
     announcements: tuple[str, ...] = ()
     if split_seed is not None and columns['split'] not in table:
@@ -193,7 +193,7 @@ def checked(
     further = {name: compact(chunked(table[name])) for name in table.columns if name not in ours}
     return Manifest(
         path=path,
-        image_path=image_path,
+        image_path=Packed(paths),
         case_id=case_id,
         patient_id=patient_id,
         label=Text(found['label']),
@@ -206,7 +206,7 @@ def checked(
     )
 
 
-def _where(path: str, lines: pd.Index, listed_in: Text | None, row: int) -> str:
+def _where(path: str, lines: pd.Index, listed_in: Packed | None, row: int) -> str:
     return f'{path} row {lines[row]}' if listed_in is None else f'{path}: {listed_in[row]}'
 
 
@@ -235,9 +235,9 @@ def _column(table: pd.DataFrame, ours: str, theirs: str, path: str) -> pa.Chunke
 
 def _resolved(
     paths: pa.ChunkedArray, root: str | None, column: str, where: Callable[[int], str]
-) -> Text:
+) -> pa.ChunkedArray:
     if root is None:
-        return Text(paths)
+        return paths
     folder = str(epath.Path(root) / 'x').removesuffix('x')  # what a name in it begins with
 
     def resolved(row: int, value: str) -> str:
@@ -255,7 +255,7 @@ def _resolved(
             )
         return f'{folder}{inside}' if inside != '.' else str(epath.Path(root))
 
-    return Text(itertools.starmap(resolved, enumerate(strings(paths))))
+    return chunked(itertools.starmap(resolved, enumerate(strings(paths))))
 
 
 def _listed(path: str, folder: str | None) -> str:
@@ -268,11 +268,12 @@ def _listed(path: str, folder: str | None) -> str:
     return os.path.relpath(path, folder)
 
 
-def _check_unique(paths: Text, column: str, where: Callable[[int], str]) -> None:
-    first = _first_alike(paths.codes())
+def _check_unique(paths: pa.ChunkedArray, column: str, where: Callable[[int], str]) -> None:
+    first = _first_alike(codes(paths))
     if len(again := np.flatnonzero(first != np.arange(len(first)))):
-        row = again[0]
-        raise InputError(f'{where(row)}: {column} {paths[row]!r} is also in {where(first[row])}')
+        row = int(again[0])
+        path = paths[row].as_py()
+        raise InputError(f'{where(row)}: {column} {path!r} is also in {where(first[row])}')
 
 
 def _check_nested(cases: Text, patients: Text, where: Callable[[int], str]) -> None:

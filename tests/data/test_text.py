@@ -1,3 +1,6 @@
+import gc
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -6,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from big_ssl.data import text
-from big_ssl.data.text import Text, chunked, compact, frame
+from big_ssl.data.text import Packed, Text, chunked, compact, frame
 
 WORD = st.text(st.characters(codec='utf-8'), max_size=4)
 REPEATED = st.lists(st.sampled_from(['', 'nevus', 'nevoid', 'é', 'éè']), max_size=60)
@@ -21,9 +24,10 @@ def as_array(values):
 
 
 @settings(deadline=None)
-@given(STRINGS, st.data())
-def test_a_column_is_read_like_an_array_of_strings(values, data):
-    column, array = Text(values), as_array(values)
+@pytest.mark.parametrize('kind', [Text, Packed])
+@given(values=STRINGS | st.lists(WORD, min_size=60, max_size=200), data=st.data())
+def test_a_column_is_read_like_an_array_of_strings(kind, values, data):
+    column, array = kind(values), as_array(values)
     assert len(column) == len(values)
     assert column.tolist() == list(column) == np.asarray(column).tolist() == values
     rows = st.lists(st.integers(-len(values), len(values) - 1), max_size=8)
@@ -67,6 +71,8 @@ def test_from_lists_arrays_series_columns_and_generators(values):
     assert packed.tolist() == held.tolist() == values
     for same in (tuple(values), as_array(values), series, held, chunked(values), iter(values)):
         assert Text(same).tolist() == values
+    for same in (as_array(values), series, held, chunked(values), iter(values)):
+        assert Packed(same).tolist() == values
 
 
 @pytest.mark.parametrize('distinct', [1, 127, 128, 129, 32768, 32769])
@@ -92,9 +98,10 @@ def test_columns_longer_than_offsets_of_32_bits(monkeypatch, values):
     assert (column == values[1]).sum() == values.count(values[1])
 
 
-def test_rows_that_are_not_there():
+@pytest.mark.parametrize('kind', [Text, Packed])
+def test_rows_that_are_not_there(kind):
     for values in (['a', 'b', 'c'], ['same'] * 100):
-        column = Text(values)
+        column = kind(values)
         for row in (len(values), np.array([0, len(values)]), -len(values) - 1,
                     np.array([-len(values) - 1]), np.ones(len(values) + 1, bool)):  # fmt: skip
             with pytest.raises(IndexError):
@@ -120,3 +127,17 @@ def test_bytes_a_row(values, limit):
     column = Text(values)
     assert pa.total_allocated_bytes() - before <= limit * len(values) + 1000
     assert column.tolist() == values
+
+
+def test_bytes_a_packed_row():
+    """The numbers alone, of six digits, would have three."""
+    values = [f'/long/folder/of/everything/patient_{i // 3:06d}/{i:08d}.png' for i in range(30_000)]
+    tracemalloc.start()
+    try:
+        column = Packed(values)
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held <= 10 * len(values)
+    assert column[np.array([29_999, 0, 31, 32])].tolist() == [values[i] for i in (-1, 0, 31, 32)]
