@@ -29,8 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope='session')
 def compile_cache(tmp_path_factory) -> str:
-    """Where started programs find what others compiled; loaded, it computes the same bits."""
-    return str(tmp_path_factory.mktemp('compiled'))
+    """Where started programs find what others compiled, those of other workers of the suite too;
+    loaded, it computes the same bits."""
+    own = tmp_path_factory.getbasetemp()
+    workers = own.parent if 'PYTEST_XDIST_WORKER' in os.environ else own
+    return str(workers / 'compiled')
 
 
 @pytest.fixture(scope='session')

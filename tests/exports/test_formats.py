@@ -151,12 +151,13 @@ def test_savedmodel_serves_any_number_of_images(tmp_path):
     [
         ('resnet18', {'model__depth': 18, 'model__width': 1.0}),
         ('resnet50', {'model__depth': 50, 'model__width': 1.0}),
-        (
+        pytest.param(
             'resnetv2_50x1_bit',
             {
                 'model__backbone': 'bit', 'model__depth': 50, 'model__width': 1.0,
                 'init_normalization': 'symmetric',
             },
+            marks=pytest.mark.long,
         ),
     ],
 )  # fmt: skip
