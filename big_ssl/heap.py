@@ -18,4 +18,6 @@ def use_large_pages() -> None:
     """
     if sys.platform == 'linux' and _VARIABLE not in os.environ:
         os.environ[_VARIABLE] = _LARGE_PAGES
+        sys.stdout.flush()
+        sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

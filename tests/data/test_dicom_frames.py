@@ -47,11 +47,13 @@ def raw(name, dtype, *shape):
 
 
 BY_GDCM = """
-import sys, numpy, pydicom
+import io, sys, numpy, pydicom
 dataset = pydicom.dcmread(sys.argv[1])
 decoder = pydicom.pixels.get_decoder(dataset.file_meta.TransferSyntaxUID)
 pixels = decoder.as_array(dataset, index=int(sys.argv[2]), decoding_plugin='gdcm')[0]
-numpy.save(sys.stdout.buffer, pixels)
+saved = io.BytesIO()
+numpy.save(saved, pixels)
+sys.stdout.buffer.write(saved.getvalue())
 """
 
 
