@@ -4,6 +4,7 @@ Arrow holds them, not Python. Where it is smaller, the distinct strings of a col
 each row is a small number.
 """
 
+import abc
 import itertools
 import json
 import os
@@ -25,19 +26,11 @@ _LONG = 2**31  # bytes of a column, from which on Arrow's offsets have 64 bits
 pa.set_memory_pool(pa.system_memory_pool())
 
 
-class Text:
-    """A column of strings that never changes and is read like a NumPy array of them.
+class Column(abc.ABC):
+    """Strings that never change and are read like a NumPy array of them: `column[row]` is a string
+    and `column[rows]` an object array."""
 
-    `column[row]` is a string and `column[rows]` an object array; `==` and `!=` compare each row
-    with one string. What all strings begin with, such as the folder of image paths, stands once.
-    """
-
-    def __init__(self, values: Iterable[str]) -> None:
-        held = compact(chunked(values))
-        coded = isinstance(held, pa.DictionaryArray)
-        self._length = len(held)
-        self._codes = held.indices.to_numpy() if coded else None  # each row's place in _strings
-        self._prefix, self._strings = _without_prefix(held.dictionary if coded else held)
+    _length: int
 
     def __len__(self) -> int:
         return self._length
@@ -47,9 +40,42 @@ class Text:
     @overload
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray: ...
     def __getitem__(self, rows: Any) -> Any:
-        if isinstance(rows, int | np.integer):
-            place = rows if self._codes is None else self._codes[rows]
-            return self._prefix + self._strings[int(place)].as_py()
+        return self._one(rows) if isinstance(rows, int | np.integer) else self._some(rows)
+
+    @abc.abstractmethod
+    def __iter__(self) -> Iterator[str]: ...
+
+    @abc.abstractmethod
+    def _one(self, row: int | np.integer) -> str: ...
+
+    @abc.abstractmethod
+    def _some(self, rows: slice | np.ndarray) -> np.ndarray: ...
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or object, copy=False)
+
+    def tolist(self) -> list[str]:
+        """All strings."""
+        return self[:].tolist()
+
+
+class Text(Column):
+    """Where strings repeat, each row is a small number; `==` and `!=` compare each row with one
+    string. What all strings begin with, such as the folder of image paths, stands once.
+    """
+
+    def __init__(self, values: Iterable[str]) -> None:
+        held = compact(chunked(values))
+        coded = isinstance(held, pa.DictionaryArray)
+        self._length = len(held)
+        self._codes = held.indices.to_numpy() if coded else None  # each row's place in _strings
+        self._prefix, self._strings = _without_prefix(held.dictionary if coded else held)
+
+    def _one(self, row: int | np.integer) -> str:
+        place = row if self._codes is None else self._codes[row]
+        return self._prefix + self._strings[int(place)].as_py()
+
+    def _some(self, rows: slice | np.ndarray) -> np.ndarray:
         places = _numbers(rows, len(self)) if self._codes is None else self._codes[rows]
         if self._codes is not None and len(self._strings) < places.size:
             return self._python(self._strings)[places]  # equal strings are one object
@@ -58,9 +84,6 @@ class Text:
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), _AT_ONCE):
             yield from self[start : start + _AT_ONCE].tolist()
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:].astype(dtype or object, copy=False)
 
     def __eq__(self, value: object) -> Bool[np.ndarray, ' n']:  # type: ignore[override]
         if not isinstance(value, str) or not value.startswith(self._prefix):
@@ -71,10 +94,6 @@ class Text:
 
     def __ne__(self, value: object) -> Bool[np.ndarray, ' n']:  # type: ignore[override]
         return ~(self == value)
-
-    def tolist(self) -> list[str]:
-        """All strings."""
-        return self[:].tolist()
 
     def codes(self) -> Int[np.ndarray, ' n']:
         """0, 1, 2 … for the distinct strings in order of their first appearance, int64."""
@@ -87,9 +106,9 @@ class Text:
         return self._prefix + found if self._prefix else found
 
 
-class Packed:
-    """A column of long strings, such as paths, that never changes, is read like a NumPy array of
-    them, one at a time or all in turn, and takes a fifth of their bytes (deflated)."""
+class Packed(Column):
+    """Long strings, such as paths, which are read one at a time or all in turn, in a fifth of their
+    bytes (deflated)."""
 
     def __init__(self, values: Iterable[str]) -> None:
         self._pieces: list[bytes] = []
@@ -98,17 +117,11 @@ class Packed:
             self._pieces.append(zlib.compress(json.dumps(part, ensure_ascii=False).encode()))
             self._length += len(part)
 
-    def __len__(self) -> int:
-        return self._length
+    def _one(self, row: int | np.integer) -> str:
+        piece, place = divmod(range(self._length)[row], _DEFLATED)
+        return self._piece(piece)[place]
 
-    @overload
-    def __getitem__(self, rows: int | np.integer) -> str: ...
-    @overload
-    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray: ...
-    def __getitem__(self, rows: Any) -> Any:
-        if isinstance(rows, int | np.integer):
-            piece, place = divmod(range(self._length)[rows], _DEFLATED)
-            return self._piece(piece)[place]
+    def _some(self, rows: slice | np.ndarray) -> np.ndarray:
         numbers = _numbers(rows, self._length)
         if numbers.size and not -1 < numbers.min() <= numbers.max() < self._length:
             raise IndexError(f'a row that is not among {self._length}')
@@ -122,13 +135,6 @@ class Packed:
 
     def __iter__(self) -> Iterator[str]:
         return itertools.chain.from_iterable(map(self._piece, range(len(self._pieces))))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:].astype(dtype or object, copy=False)
-
-    def tolist(self) -> list[str]:
-        """All strings."""
-        return list(self)
 
     def _piece(self, number: int) -> list[str]:
         return json.loads(zlib.decompress(self._pieces[number]))
