@@ -1,12 +1,15 @@
 """Batches of views against the bare functions that they are made by: what threads, files and
 records add.
 
-On one core: two threads of a machine slow each other down whatever they do, which is not ours.
+On one core: two threads of a machine slow each other down whatever they do, which is not ours. A
+pipeline is opened once and stays open, as training's does.
 """
 
+import itertools
 import os
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +31,8 @@ _ALL_CORES = '_all_cores'
 
 def measured(quick: bool) -> Found:
     """Costs of an example in a batch, and of reading an image without decoding it."""
-    # Short turns, as noise lasts seconds, but of more batches than are under way at a time.
-    count, steps, repeats = (16, 1, 2) if quick else (512, 8, 15)
+    # Short turns: noise lasts seconds.
+    count, steps, repeats = (16, 1, 2) if quick else (512, 8, 25)
     figures: dict[str, Summary] = {}
     ratios: dict[str, Summary] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -48,9 +51,8 @@ def measured(quick: bool) -> Found:
             }
             one, all_cores = (costs[f'records{where}'] for where in ('', _ALL_CORES))
             ratios[f'{name}/speed_of_all_cores'] = ratio(one, all_cores, 'wall')
-        reads = {way: here(lambda images=images: _read(images)) for way, images in opened.items()}
-        reading = alternately(reads, repeats)
-    figures |= milliseconds({f'reading/{way}': each for way, each in reading.items()})
+        reads = {f'reading/{way}': here(_reading(images)) for way, images in opened.items()}
+        figures |= milliseconds(alternately(reads, repeats))
     return Found(
         f'batches of {_BATCH} pairs of {SIZE}-px views from JPEGs of {_SIDES[1]} x {_SIDES[0]}, '
         'time an example, on one core; ratios of CPU time',
@@ -60,7 +62,7 @@ def measured(quick: bool) -> Found:
             'bare: decode and crop of the same images and boxes, in one thread, encoded images in '
             'memory',
             f'{_ALL_CORES}: not on one; speed_of_all_cores: how much faster that is by the clock',
-            'reading: the encoded images alone, in random order, from the cache of the system',
+            'reading: one encoded image alone, in random order, from the cache of the system',
         ),
     )
 
@@ -68,20 +70,39 @@ def measured(quick: bool) -> Found:
 def _batches(opened: Mapping[str, Images], steps: int, repeats: int) -> Mapping[str, list[Cost]]:
     """By the bare functions, and by the pipeline from each source."""
     files = opened['files']
-    data, plans = files.encoded(), [files.plan(step) for step in range(steps)]
-
-    def from_source(images: Images) -> int:
-        batches = host_batches(
-            images.table, images.sampler, range(steps), slice(None), size=SIZE, **CROP
-        )
-        return sum(len(batch) for batch in batches)
-
-    batches = {
-        way: here(lambda images=images: from_source(images)) for way, images in opened.items()
-    }
-    ways = {'bare': here(lambda: sum(crop_views(files, data, plan) for plan in plans))} | batches
+    data, plans = files.encoded(), map(files.plan, itertools.count())
+    turns = iter([list(itertools.islice(plans, steps)) for _ in range(1 + repeats)])
+    ways = {'bare': here(lambda: sum(crop_views(files, data, plan) for plan in next(turns)))}
+    ways |= {way: here(_next_batches(images, steps)) for way, images in opened.items()}
     ways = {name: _on_one_core(way) for name, way in ways.items()}
-    return alternately(ways | {f'records{_ALL_CORES}': batches['records']}, repeats)
+    all_cores = here(_next_batches(opened['records'], steps))
+    return alternately(ways | {f'records{_ALL_CORES}': all_cores}, repeats)
+
+
+def _next_batches(images: Images, steps: int) -> Callable[[], int]:
+    """Each call takes this many batches more, and returns when as many are under way as before."""
+    batches = _pipeline(images)
+
+    def turn() -> int:
+        examples = sum(map(len, itertools.islice(batches, steps)))
+        _wait_until_idle()
+        return examples
+
+    return turn
+
+
+def _pipeline(images: Images) -> Iterator[np.ndarray]:
+    """Its threads start with the first batch, on the cores that are allowed then."""
+    endless = range(np.iinfo(np.int64).max)
+    return host_batches(images.table, images.sampler, endless, slice(None), size=SIZE, **CROP)
+
+
+def _wait_until_idle() -> None:
+    """Until no thread of this process computes."""
+    before = -1.0
+    while time.process_time() - before > 1e-3:
+        before = time.process_time()
+        time.sleep(0.01)
 
 
 def _on_one_core(way: Way) -> Way:
@@ -98,7 +119,6 @@ def _on_one_core(way: Way) -> Way:
     return pinned
 
 
-def _read(images: Images) -> int:
+def _reading(images: Images) -> Callable[[], int]:
     order = np.random.default_rng(0).permutation(images.rows)
-    starts = range(0, len(order), _BATCH)
-    return sum(len(encoded(images.table, order[start : start + _BATCH])) for start in starts)
+    return lambda: sum(len(encoded(images.table, row)) for row in order[:, None])

@@ -1,5 +1,6 @@
-"""The views of SimCLR by TensorFlow on the host, as Chen et al. 2020 (arXiv:2002.05709) say it in
-appendix A: everything for each view by itself, from the encoded image."""
+"""The views of SimCLR by TensorFlow on the host, in the order of work of google-research/simclr
+(`tf2/data.py`, `data_util.py`): the image is decoded whole, once; each view is cropped from all of
+it as float32, resized, flipped and coloured. Blur is left to the device there (`tf2/model.py`)."""
 
 from collections.abc import Callable
 
@@ -17,28 +18,36 @@ def one_thread() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def make_pair(size: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """From a JPEG, a scalar string, to both views, float32 [2, size, size, 3] in [0, 1]."""
+def make_pair(size: int, *, blur: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """From a JPEG, a scalar string, to both views, float32 [2, size, size, 3] in [0, 1].
+
+    Args:
+      size: of a side, in pixels.
+      blur: on the host, half of the views.
+    """
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def pair(data: tf.Tensor) -> tf.Tensor:
-        return tf.stack([_view(data, size), _view(data, size)])
+        image = tf.io.decode_image(data, channels=3, expand_animations=False)
+        return tf.stack([_view(image, size, blur), _view(image, size, blur)])
 
     return pair
 
 
-def _view(data: tf.Tensor, size: int) -> tf.Tensor:
-    image = _random_crop(data, size)
+def _view(image: tf.Tensor, size: int, blur: bool) -> tf.Tensor:
+    image = tf.image.convert_image_dtype(image, tf.float32)
+    image = tf.image.resize(_random_crop(image), (size, size), 'bicubic')
     image = tf.image.random_flip_left_right(image)
     image = _sometimes(0.8, _jitter, image)
     image = _sometimes(0.2, _grey, image)
-    image = _sometimes(0.5, _blur, image)
+    if blur:
+        image = _sometimes(0.5, _blur, image)
     return tf.ensure_shape(tf.clip_by_value(image, 0.0, 1.0), (size, size, 3))
 
 
-def _random_crop(data: tf.Tensor, size: int) -> tf.Tensor:
+def _random_crop(image: tf.Tensor) -> tf.Tensor:
     start, extent, _ = tf.image.sample_distorted_bounding_box(
-        tf.image.extract_jpeg_shape(data),
+        tf.shape(image),
         tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         min_object_covered=0.1,
         aspect_ratio_range=(3 / 4, 4 / 3),
@@ -46,10 +55,7 @@ def _random_crop(data: tf.Tensor, size: int) -> tf.Tensor:
         max_attempts=100,
         use_image_if_no_bounding_boxes=True,
     )
-    window = tf.concat([start[:2], extent[:2]], axis=0)
-    image = tf.image.decode_and_crop_jpeg(data, window, channels=3)
-    image = tf.image.convert_image_dtype(image, tf.float32)
-    return tf.clip_by_value(tf.image.resize(image, (size, size), 'bicubic'), 0.0, 1.0)
+    return tf.slice(image, start, extent)
 
 
 def _sometimes(

@@ -24,10 +24,11 @@ def jpeg(height, width):
     return file.getvalue()
 
 
-def test_simclr_in_tensorflow():
+@pytest.mark.parametrize('blur', [False, True])
+def test_simclr_in_tensorflow(blur):
     from benchmarks.simclr_tensorflow import make_pair
 
-    pair = make_pair(48)
+    pair = make_pair(48, blur=blur)
     pairs = np.stack([pair(jpeg(60, 90)).numpy() for _ in range(20)])
     assert pairs.shape == (20, 2, 48, 48, 3) and pairs.dtype == np.float32
     assert pairs.min() >= 0 and pairs.max() <= 1
