@@ -2,7 +2,7 @@
 
 There a kernel of one pixel is a matrix product, and so is one that is larger than what it makes,
 both ways: XLA has plain loops for that, which take seventy times as long (BUILD_NOTES.md has the
-times). Accelerators, and all other convolutions, get XLA's own.
+times). All other convolutions are XLA's own, of an array that is in memory. Accelerators get XLA's.
 """
 
 from collections.abc import Sequence
@@ -53,8 +53,22 @@ def conv_general_dilated(
         return found.reshape(*patches.shape[:3], kernel.shape[-1])
 
     if size != (1, 1) and any(k <= length for k, length in zip(size, out)):
-        return convolution(x, kernel)
+        return convolution(_in_memory(x), kernel)
     return jax.lax.platform_dependent(x, kernel, cpu=product, default=convolution)
+
+
+def _in_memory(x: Float[Array, 'n h w c']) -> Float[Array, 'n h w c']:
+    """The same, on a CPU as an array that is computed once.
+
+    What is cheap, a normalisation and a ReLU, XLA computes anew for each that reads it, and the
+    kernel's gradient reads it transposed, in long strides. A division it does not repeat; one by 1
+    changes no bit of what is finite, and that this is 1 it cannot know.
+    """
+
+    def divided(x: Array) -> Array:
+        return x / jax.lax.stop_gradient(1 + 0 * x)
+
+    return jax.lax.platform_dependent(x, cpu=divided, default=lambda x: x)
 
 
 def _patches(

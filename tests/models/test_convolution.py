@@ -71,6 +71,31 @@ def test_a_cpu_multiplies_where_a_convolution_is_slow(case):
     assert 'convolution' in function.lower(lowering_platforms=('tpu',)).as_text()
 
 
+@pytest.mark.parametrize('case', CONVOLUTIONS, ids=str)
+def test_what_a_cpu_convolves_is_computed_once(case):
+    size, width, stride, padding, *channels = case
+    x, kernel = arrays(size, width, *channels)
+
+    def maxima(convolve):
+        def loss(scale, kernel):
+            return jnp.sum(convolve(jnp.maximum(scale * x, 0.1), kernel) ** 2)
+
+        program = jax.jit(jax.grad(loss, 1)).lower(jnp.ones(()), kernel).compile()
+        return program.as_text().count(' maximum(')
+
+    ours, theirs = both(stride, padding)
+    assert maxima(ours) == 1
+    assert maxima(theirs) == 2, 'XLA keeps it by itself: the division has no use any more'
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_not_a_bit_changes(dtype):
+    x, kernel = (jnp.asarray(a, dtype) for a in arrays((9, 12), 3, 5, 7))
+    ours, theirs = (jax.jit(function) for function in both(1, [(1, 1), (1, 1)]))
+    assert ours(x, kernel).dtype == dtype
+    assert (ours(x, kernel) == theirs(x, kernel)).all()
+
+
 def test_images_stay_on_their_devices():
     """A product of images on several devices is each device's own."""
     mesh = jax.make_mesh((8,), ('data',))
