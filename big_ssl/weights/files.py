@@ -118,6 +118,8 @@ def _torch(content: bytes) -> tuple[Arrays, dict[str, Any]]:
             'holds more than plain tensors, which would have to be run; ask for a .safetensors, or '
             'save its state_dict() alone'
         ) from None
+    except Exception as error:  # a damaged file calls what it may with whatever it holds
+        raise ValueError(str(error) or type(error).__name__) from None
     return {
         name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         for name, tensor in _flat(found)

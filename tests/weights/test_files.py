@@ -96,6 +96,18 @@ def test_any_bytes_changed_are_read_or_refused(tmp_path_factory, ending, data):
         assert all(isinstance(array, np.ndarray) for array in found.arrays.values())
 
 
+def test_a_file_of_pytorch_that_calls_with_too_little(tmp_path):
+    torch = peers.torch()
+
+    class Damaged:
+        def __reduce__(self):
+            return torch._utils._rebuild_tensor_v2, ()
+
+    content = io.BytesIO()
+    torch.save({'w': Damaged()}, content)
+    assert 'missing' in refused(tmp_path / 'weights.pth', content.getvalue())
+
+
 def test_a_header_that_promises_too_much(tmp_path):
     """Sizes are checked before memory is asked for."""
     path = tmp_path / 'weights.safetensors'
