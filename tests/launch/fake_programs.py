@@ -293,7 +293,7 @@ def sbatch(fake: Fake, argv: list[str]) -> int:
         requeued = fake.state.get('requeued', 0)
         command = ['bash', str(spool), *argv[place + 1 :]]
         environment.setdefault('SLURM_NTASKS', '2')
-        code = subprocess.run(command, env=environment).returncode
+        code = subprocess.run(command, env=environment, start_new_session=True).returncode
         if fake.state.get('requeued', 0) == requeued:
             return code
     return code
@@ -304,8 +304,10 @@ def srun(fake: Fake, argv: list[str]) -> int:
     number = fake.note('srun', {'argv': argv, 'env': variables})
     tasks = fake.plan['tasks'][min(number, len(fake.plan['tasks']) - 1)]
     print('0: step 1')
-    if tasks == 'scancel':
-        os.kill(os.getppid(), signal.SIGTERM)
+    if tasks in ('scancel', 'scancel --full'):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (os.kill if tasks == 'scancel' else os.killpg)(os.getpgrp(), signal.SIGTERM)
+        print('0: saved', flush=True)
         tasks = [75]
     for task, code in enumerate(tasks):
         if code:

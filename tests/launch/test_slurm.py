@@ -61,10 +61,12 @@ def test_others_are_not(desk, tasks, code, runs):
     assert one.calls('scontrol') == []
 
 
-def test_scancel_ends_it(desk):
-    one = desk(tasks=['scancel'])
-    code, _, messages = one.run(command())
+@pytest.mark.parametrize('how', ['scancel', 'scancel --full'])
+def test_scancel_ends_it(desk, how):
+    one = desk(tasks=[how])
+    code, output, messages = one.run(command())
     assert code == 75, messages
+    assert '0: saved' in output, 'what follows the signal is printed too'
     assert one.calls('scontrol') == []
 
 
