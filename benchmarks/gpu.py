@@ -6,8 +6,8 @@
 
 Needs no TensorFlow. Every part is a process of its own, so that its memory's peak is its own;
 big_ssl and PyTorch take turns, `--rounds` each. `--batch=auto` is the largest power of two at which
-both networks and the whole step fit, found by trying. The JSON file is written after every part: a
-run that is cut off keeps what it had.
+both networks and the whole step fit, found by trying. The JSON file is written after every part, a
+network's figures are printed when it is done: a run that is cut off keeps what it had.
 """
 
 import argparse
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         'graphics_card': graphics_card(),
         'device': '',
         'versions': {},
+        'images': '',
         'ceilings': None,
         'networks': {},
     }
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run.ceilings()
         for name in flags.networks:
             run.network(name)
-    print(table.text(found))
+            print(table.of_network(name, found), flush=True)
+    print(table.of_machine(found))
     return int(run.failed)
 
 
@@ -66,6 +68,7 @@ class _Run:
         self._flags, self._folder, self._found = flags, folder, found
         self._start, self.failed = time.monotonic(), False
         self._manifest = _manifest(flags, folder) if 'images' in flags.parts else ''
+        found['images'] = flags.images or flags.manifest or 'noise'
 
     def ceilings(self) -> None:
         try:
@@ -97,8 +100,9 @@ class _Run:
         for part in self._order():
             if part in entry['failed']:
                 continue
+            halves = may_halve and part == 'images'  # which alone lie on the device as well
             try:
-                result = self._measured(part, setting)
+                result = self._measured(part, setting, halves=halves)
             except DoesNotFit:
                 if may_halve and part in ('network', 'rival', 'step'):
                     raise
@@ -108,7 +112,7 @@ class _Run:
             else:
                 _merge(entry['parts'], part, result)
             self.failed |= part in entry['failed']
-            entry['figures'] = table.figures(entry['parts'], setting.batch, self._found['ceilings'])
+            entry['figures'] = table.figures(entry['parts'], self._found['ceilings'])
             self._write()
 
     def _order(self) -> list[str]:
@@ -117,8 +121,11 @@ class _Run:
         others = [part for part in ('step', 'trace', 'images') if part in self._flags.parts]
         return [*turns, *others[:1], *turns * (self._flags.rounds - 1), *others[1:]]
 
-    def _measured(self, part: str, setting: Setting) -> dict[str, Any]:
+    def _measured(self, part: str, setting: Setting, *, halves: bool = False) -> dict[str, Any]:
         """Of a fresh process.
+
+        Args:
+          halves: the batch until it fits; the result says which it was.
 
         Raises:
           DoesNotFit: its memory ran out.
@@ -131,6 +138,9 @@ class _Run:
         print(f'[{passed:4.0f} s] {setting.network}, batch {setting.batch}: {part}', flush=True)
         command = [sys.executable, '-m', 'benchmarks.measure', part, str(asked), str(result)]
         code = subprocess.run(command, env=_environment(part, self._flags.toy)).returncode
+        if code == DOES_NOT_FIT and halves and setting.batch > 2:
+            smaller = dataclasses.replace(setting, batch=setting.batch // 2)
+            return self._measured(part, smaller, halves=True)
         if code == DOES_NOT_FIT:
             raise DoesNotFit
         if code or not result.exists():
@@ -139,7 +149,7 @@ class _Run:
         self._found['device'] = found.pop('device')
         self._found['versions'] |= found.pop('versions')
         self._found['graphics_card'] |= found['graphics_card']
-        return found
+        return found | {'batch': setting.batch}
 
     def _setting(self, network: str, batch: int) -> Setting:
         flags = self._flags
@@ -183,10 +193,13 @@ def _environment(part: str, toy: bool) -> Mapping[str, str]:
         flags.append('--xla_backend_optimization_level=1')
     usual = {
         'CUDA_VISIBLE_DEVICES': '0',
-        'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
-        'XLA_PYTHON_CLIENT_MEM_FRACTION': str(_MEMORY_SHARE),
+        'XLA_PYTHON_CLIENT_PREALLOCATE': 'true',  # growing, it comes to lie in pieces
         'PYTHONUNBUFFERED': '1',
     }
+    if 'XLA_PYTHON_CLIENT_MEM_FRACTION' not in os.environ:  # the old name; XLA refuses both
+        usual['XLA_CLIENT_MEM_FRACTION'] = str(_MEMORY_SHARE)
+    if graphics_card():  # else JAX goes on with the CPU where it cannot use the GPU
+        usual['JAX_PLATFORMS'] = 'cuda'
     return usual | os.environ | {'XLA_FLAGS': ' '.join(flags).strip()}
 
 

@@ -45,6 +45,8 @@ def measured(quick: bool) -> Found:
     ratios |= {
         f'simclr_pair/{name}_over_ours': ratio(peers[name], peers['ours']) for name in _PEERS
     }
+    # What a pair would reach that cost its decode alone.
+    ratios['simclr_pair/simclr_over_opencv_decode'] = ratio(peers['simclr'], peers['opencv_decode'])
     ratios['micle_pair/ours_over_two_decodes'] = ratio(cases['ours'], cases['two_decodes'])
     costs = _within('simclr_pair', peers | pair) | _within('micle_pair', cases)
     return Found(
@@ -83,6 +85,7 @@ def _peers(images: Images, data: Encoded) -> Mapping[str, Way]:
     simclr, with_blur = (simclr_tensorflow.make_pair(SIZE, blur=blur) for blur in (False, True))
     return {
         'ours': _ours(images, data),
+        'opencv_decode': _of_each(images, lambda row: decode(images, data, row)),
         'lightly': _of_each(images, lambda row: transform(_opened(data[row]))),
         'simclr': _of_each(images, lambda row: simclr(data[row])),
         'simclr_with_blur': _of_each(images, lambda row: with_blur(data[row])),

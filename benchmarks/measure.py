@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.exhausted import does_not_fit
 from benchmarks.settings import NETWORKS, Setting, config_of
 
 PARTS = ('ceilings', 'network', 'rival', 'step', 'trace', 'images')
@@ -24,6 +25,8 @@ def rival(setting: Setting) -> Figures:
     """PyTorch: network, loss and optimiser on ready views."""
     from benchmarks import torch_simclr
 
+    if graphics_card() and not torch_simclr.sees_a_gpu():
+        raise RuntimeError('there is a GPU, which this PyTorch does not see')
     network, config = NETWORKS[setting.network], config_of(setting)
     return torch_simclr.measured(
         depth=network.depth,
@@ -48,12 +51,6 @@ def graphics_card() -> Figures:
         return {}
     lines = text.stdout.splitlines()
     return dict(zip(_OF_CARD, map(str.strip, lines[0].split(',')))) if lines else {}
-
-
-def does_not_fit(error: BaseException) -> bool:
-    """Whether memory ran out, by the words of either framework."""
-    text = f'{type(error).__name__} {error}'.lower()
-    return any(words in text for words in ('resource_exhausted', 'out of memory', 'outofmemory'))
 
 
 def measured(part: str, setting: Setting) -> Figures:

@@ -1,6 +1,7 @@
 """What is measured of big_ssl: one function a part, each of which has a process to itself."""
 
 import platform
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import jaxlib
 from benchmarks import ceilings as ceilings_lib
 from benchmarks import simclr
 from benchmarks import trace as trace_lib
+from benchmarks.library_calls import bytes_of_library_calls
 from benchmarks.settings import Setting, config_of
 from benchmarks.timing import timed
 from big_ssl.data import feed
@@ -21,6 +23,7 @@ from big_ssl.planning.flops import flops_of
 from big_ssl.train.compilation import keep_compiled
 
 TRACED_STEPS = 3
+_REMATERIALISED = re.compile(r'^\s+%?[\w.\-]+\.remat[\w.]* = ', re.MULTILINE)  # XLA's suffix
 Figures = dict[str, Any]
 
 
@@ -98,6 +101,8 @@ def trace(setting: Setting) -> Figures:
         profile = trace_lib.newest(folder)
     kinds = trace_lib.kinds_of(step.compiled.as_text())
     found = trace_lib.seconds_by_kind(profile, kinds, TRACED_STEPS)
+    if found.get(trace_lib.UNKNOWN, 0) >= 0.1 * sum(found.values()):
+        raise RuntimeError(f'the profile does not say what ran: {found}')
     return {'traced_step_seconds': seconds, 'kernel_seconds': found, **_about_jax()}
 
 
@@ -157,6 +162,7 @@ class _Step:
     def about(self) -> Figures:
         """What is known of the program and of its last step."""
         costs, memory = self.compiled.cost_analysis() or {}, self.compiled.memory_analysis()
+        program = self.compiled.as_text()
         held = (
             memory.argument_size_in_bytes
             + memory.output_size_in_bytes
@@ -169,7 +175,8 @@ class _Step:
         return {
             'compile_seconds': self._compiling,
             'flops': self._flops,
-            'bytes': costs.get('bytes accessed'),
+            'bytes': costs.get('bytes accessed', 0) + bytes_of_library_calls(program),
+            'rematerialised': len(_REMATERIALISED.findall(program)),
             'program_bytes': held,
             'peak_bytes': stats.get('peak_bytes_in_use'),
             'loss': float(self._metrics['loss']),

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 from big_ssl import config as config_lib
 from big_ssl.models.resnet import STAGE_SIZES
 
+_INDEXED = 2**31  # elements of one array, as cuDNN counts them
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -96,12 +98,15 @@ def first_try(network: Network, memory: float) -> int:
     """The largest power of two that might fit into so many bytes: examples of two views.
 
     Counts two bytes for each output of a convolution and two for what is made of it, and for each
-    parameter its float32 value, gradient and velocity: less than any framework needs.
+    parameter its float32 value, gradient and velocity: less than any framework needs. No more than
+    what lets cuDNN index the stem's output.
     """
     activations, parameters = sizes(network)
     room = memory - 12 * parameters
+    side = network.image_size if network.stem == 'small_images' else network.image_size // 2
+    stem = side**2 * round(64 * network.width)
     batch = 2
-    while 2 * batch * 2 * 4 * activations <= room:
+    while 2 * batch * 2 * 4 * activations <= room and 2 * batch * 2 * stem < _INDEXED:
         batch *= 2
     return batch
 

@@ -13,27 +13,30 @@ WHAT_THE_FIGURES_ARE = """\
 images/s: source images (examples, two views each); median, smallest and largest of the repeats.
 network: network, loss and optimiser on float views that lie ready on the device; PyTorch's is the
   same (channels last, autocast bfloat16, torch.compile, LARS). step: big_ssl's whole training step
-  from uint8 views, with augmentation. images: a training loop on images that lie on the device.
-FLOP: counted in the traced step, products and convolutions alone; bytes: the compiler's count.
+  from uint8 views, with augmentation. images: a training loop on images that lie on the device;
+  drawing and cropping are in its step, and are what it takes longer than step.
+FLOP: counted in the traced step, products and convolutions alone; bytes: the compiler's count and
+  what cuDNN and cuBLAS are given; what a loop repeats, once.
 alone: a part timed by itself. traced: kernels of the profiled step by the name of their last
   operation; what is fused with a normalisation or a convolution counts as that."""
 
 Found = Mapping[str, Any]
 
 
-def figures(parts: Found, batch: int, ceilings: Found | None) -> dict[str, Any]:
+def figures(parts: Found, ceilings: Found | None) -> dict[str, Any]:
     """What follows from the parts of one network.
 
     Args:
       parts: what `measure` gave, by part; those that failed or were not asked for are missing.
-      batch: examples in a step.
       ceilings: of the device.
     """
-    out: dict[str, Any] = {'batch': batch}
+    out: dict[str, Any] = {}
     for name in ('network', 'rival', 'step', 'images'):
         if name in parts:
             times = summary(parts[name]['step_seconds'])
+            batch = parts[name]['batch']
             out[name] = {
+                'batch': batch,
                 'step_seconds': times,
                 'images_per_second': {
                     'median': batch / times['median'],
@@ -41,6 +44,7 @@ def figures(parts: Found, batch: int, ceilings: Found | None) -> dict[str, Any]:
                     'high': batch / times['low'],
                 },
                 'peak_gib': _gib(parts[name]['peak_bytes']),
+                'rematerialised': parts[name].get('rematerialised', 0),
             }
             if ceilings and parts[name].get('bytes'):
                 work = parts[name]['flops'], parts[name]['bytes']
@@ -65,19 +69,25 @@ def figures(parts: Found, batch: int, ceilings: Found | None) -> dict[str, Any]:
     if 'images' in parts:
         wait = sum(parts['images']['input_wait_seconds'])
         out['input_wait'] = wait / sum(parts['images']['step_seconds'])
+        if 'step' in out and out['step']['batch'] == out['images']['batch']:
+            out['drawing'] = 1 - _median(out['step']) / _median(out['images'])
     return out
 
 
-def text(found: Found) -> str:
-    """All networks and what they were run on, for people."""
-    lines = [*_of_machine(found), '']
-    for name, network in found['networks'].items():
-        numbers = figures(network['parts'], network['batch'], found['ceilings'])
-        lines.append(f'{name}, {network["size"]} px, batch {network["batch"]}')
-        lines += _of_network(numbers, judged=bool(found['graphics_card']))
-        lines += [f'  failed: {part}: {why}' for part, why in network['failed'].items()]
-        lines.append('')
-    return '\n'.join([*lines, WHAT_THE_FIGURES_ARE])
+def of_network(name: str, found: Found) -> str:
+    """The figures of one network, for people."""
+    network = found['networks'][name]
+    lines = [f'\n{name}, {network["size"]} px, batch {network["batch"]}']
+    numbers = figures(network['parts'], found['ceilings'])
+    lines += _of_network(numbers, judged=bool(found['graphics_card']))
+    lines += [f'  failed: {part}: {why}' for part, why in network['failed'].items()]
+    return '\n'.join([*lines, ''])
+
+
+def of_machine(found: Found) -> str:
+    """What the networks were run on, and what the figures are."""
+    images = f'  images: {found["images"]}'
+    return '\n'.join([*_of_machine(found), images, '', WHAT_THE_FIGURES_ARE])
 
 
 def _of_machine(found: Found) -> Iterator[str]:
@@ -106,10 +116,13 @@ def _of_network(numbers: Found, judged: bool) -> Iterator[str]:
     for name in ('network', 'rival', 'step', 'images'):
         if name in numbers:
             yield _row('PyTorch' if name == 'rival' else name, numbers[name])
+            if again := numbers[name]['rematerialised']:
+                yield f'    XLA computes {again} operations twice to save memory: halve --batch'
     if 'times_pytorch' in numbers:
         ratio = numbers['times_pytorch']
         rival = f'  {ratio:.3f} times PyTorch by {numbers["rival"]["compiled_by"]}'
-        yield rival + against(ratio >= TARGET_RATIO, TARGET_RATIO)
+        compiled = not numbers['rival']['compiled_by'].startswith('eager')
+        yield rival + (against(ratio >= TARGET_RATIO, TARGET_RATIO) if compiled else '')
     if 'alone' in numbers:
         yield '  alone, of the step: ' + _listed(numbers['alone'])
         if 'step_without_network' in numbers:
@@ -124,8 +137,12 @@ def _of_network(numbers: Found, judged: bool) -> Iterator[str]:
         yield '  traced, of all kernels: ' + _listed(ordered)
         yield f'  kernels take {numbers["device_busy"]:.0%} of the traced step'
     if 'input_wait' in numbers:
-        share = numbers['input_wait']
-        yield f'  input wait {share:.2%}' + against(share <= TARGET_WAIT, f'{TARGET_WAIT:.0%}')
+        share, batch = numbers['input_wait'], numbers['images']['batch']
+        yield (
+            f'  images, batch {batch}: input wait {share:.2%}'
+            + against(share <= TARGET_WAIT, f'{TARGET_WAIT:.0%}')
+            + (f', drawing and cropping {numbers["drawing"]:.2%}' if 'drawing' in numbers else '')
+        )
 
 
 def _row(name: str, numbers: Found) -> str:

@@ -12,12 +12,12 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 from jaxtyping import Bool, Int, UInt8
 
@@ -27,6 +27,9 @@ from big_ssl.data.manifest import Manifest
 from big_ssl.data.text import frame
 from big_ssl.errors import InputError
 from big_ssl.files import cache_folder, is_remote
+
+if TYPE_CHECKING:
+    from array_record.python.array_record_module import ArrayRecordReader
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +87,9 @@ def _record(path: str, number: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=512)
-def _reader(path: str) -> ArrayRecordReader:
+def _reader(path: str) -> 'ArrayRecordReader':
+    from array_record.python.array_record_module import ArrayRecordReader  # where there are records
+
     local = _local_copy(path) if is_remote(path) else path
     return ArrayRecordReader(local, 'readahead_buffer_size:0', file_reader_buffer_size=_BUFFER)
 

@@ -51,7 +51,8 @@ def test_figures_of_a_network():
             'flops': 1, 'bytes': 1,
         },
     }  # fmt: skip
-    found = table.figures(parts, 8, most)
+    parts = {name: result | {'batch': 8} for name, result in parts.items()}
+    found = table.figures(parts, most)
     assert found['network']['images_per_second'] == {'median': 4, 'low': 2, 'high': 8}
     assert found['network']['peak_gib'] == 2
     assert found['network']['flops_share'] == found['network']['bytes_share'] == 0.25

@@ -2,13 +2,15 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from benchmarks import gpu, measure, pictures
+from benchmarks import gpu, measure, pictures, settings
+from benchmarks.exhausted import does_not_fit
 from tests import helpers, peers
 
 ABOUT = {'device': 'a card', 'versions': {'jax': '1'}, 'graphics_card': {}}
@@ -87,11 +89,88 @@ def test_what_was_measured_before_a_stop_is_there(asked, tmp_path):
     assert list(found['networks']['r50']['parts']) == ['network']
 
 
-def test_kernels_have_names_in_the_trace_alone(asked):
+def test_images_alone_may_have_a_smaller_batch(asked, monkeypatch, tmp_path, capsys):
+    """They lie on the device too: what was measured before them stays."""
+    monkeypatch.setattr(gpu, 'first_try', lambda network, memory: 8)
+    asked.codes = lambda part, batch: 4 * (part == 'images' and batch > 2)
+    pictures.draw_images(tmp_path / 'images', 2, 16)
+    flags = ['--networks=r50', '--parts=step,images', f'--images={tmp_path / "images"}']
+    assert gpu.main([*flags, f'--json={tmp_path / "found.json"}']) == 0
+    assert asked.parts == [('step', 8), ('images', 8), ('images', 4), ('images', 2)]
+    found = json.loads((tmp_path / 'found.json').read_text())['networks']['r50']['figures']
+    assert found['step']['images_per_second']['median'] == 4
+    assert found['images']['images_per_second']['median'] == 1
+    out = capsys.readouterr().out
+    assert 'images, batch 2: input wait 0.50% (target 1%: met)\n' in out
+
+
+def test_what_drawing_costs(asked, monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(RESULTS['images'], 'step_seconds', [2.5])
+    assert gpu.main(['--networks=r50', '--parts=step,images', '--batch=8']) == 0
+    out = capsys.readouterr().out
+    assert 'drawing and cropping 20.00%' in out and 'images: noise' in out
+
+
+def test_pytorch_that_is_not_compiled_is_not_judged(asked, monkeypatch, capsys):
+    monkeypatch.setitem(RESULTS['rival'], 'compiled_by', 'eager, torch.compile failed')
+    assert gpu.main(['--networks=r50', '--parts=network,rival', '--batch=8']) == 0
+    assert '1.333 times PyTorch by eager, torch.compile failed\n' in capsys.readouterr().out
+
+
+def test_a_program_that_computes_twice_says_so(asked, monkeypatch, capsys):
+    monkeypatch.setitem(RESULTS['network'], 'rematerialised', 7)
+    assert gpu.main(['--networks=r50', '--parts=network,step', '--batch=8']) == 0
+    assert capsys.readouterr().out.count('XLA computes 7 operations twice') == 1
+
+
+def test_a_network_is_printed_before_the_next_one_starts(asked, capsys):
+    def codes(part, batch):
+        if asked.parts.count(('step', 8)) == 2:
+            raise KeyboardInterrupt
+        return 0
+
+    asked.codes = codes
+    with pytest.raises(KeyboardInterrupt):
+        gpu.main(['--networks=r50,r50x4', '--parts=step', '--batch=8'])
+    assert 'r50, 224 px, batch 8\n' in capsys.readouterr().out
+
+
+def test_the_environment_of_a_part(asked, monkeypatch):
+    monkeypatch.delenv('JAX_PLATFORMS', raising=False)
     assert gpu.main(['--networks=r50', '--parts=step,trace', '--batch=8']) == 0
-    of_step, of_trace = (each['XLA_FLAGS'] for each in asked.environments)
-    assert 'command_buffer' in of_trace and 'command_buffer' not in of_step
-    assert asked.environments[0]['XLA_PYTHON_CLIENT_PREALLOCATE'] == 'false'
+    of_step, of_trace = asked.environments
+    assert 'command_buffer' in of_trace['XLA_FLAGS'], 'else kernels have no names'
+    assert 'command_buffer' not in of_step['XLA_FLAGS']
+    assert of_step['JAX_PLATFORMS'] == 'cuda', 'JAX would go on with the CPU'
+    assert float(of_step['XLA_CLIENT_MEM_FRACTION']) > 0.9
+    monkeypatch.setenv('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.5')
+    assert gpu.main(['--networks=r50', '--parts=step', '--batch=8']) == 0
+    assert 'XLA_CLIENT_MEM_FRACTION' not in asked.environments[-1], 'XLA refuses both'
+
+
+def test_first_try_is_one_that_cudnn_can_index():
+    r50 = settings.NETWORKS['r50']
+    assert settings.first_try(r50, 140e9) == settings.first_try(r50, 1e15) == 1024
+    assert settings.first_try(r50, 70e9) == 512
+
+
+def test_imports_on_a_machine_with_less():
+    """Of what pip brings for big_ssl only what such machines have anyway, and ml_collections."""
+    lacking = ['tensorflow', 'tensorflow_datasets', 'array_record', 'clu', 'zstandard', 'pydicom']
+    code = (
+        f'import sys; sys.modules |= dict.fromkeys({lacking})\n'
+        'import benchmarks.gpu, benchmarks.measure, benchmarks.parts\n'
+        'import big_ssl.tasks.contrastive, big_ssl.exports.receivers'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_pytorch_without_the_gpu_that_is_there(monkeypatch):
+    peers.torch()
+    monkeypatch.setattr(measure, 'graphics_card', lambda: {'name': 'a card'})
+    setting = settings.Setting('toy', 2, 0.1, 1, '', (), 'eager', 8, 8)
+    with pytest.raises(RuntimeError, match='does not see'):
+        measure.rival(setting)
 
 
 @pytest.mark.parametrize('flags', [['--parts=speed'], ['--networks=vgg'], ['--batch=many']])
@@ -117,11 +196,13 @@ def test_a_folder_of_images_becomes_a_table(tmp_path):
     [
         (RuntimeError('RESOURCE_EXHAUSTED: Out of memory while trying to allocate'), True),
         (RuntimeError('CUDA out of memory. Tried to allocate 2 GiB'), True),
+        (RuntimeError('cuDNN error: CUDNN_STATUS_ALLOC_FAILED'), True),
+        (RuntimeError('Unable to find an engine to execute this computation'), True),
         (ValueError('shapes do not match'), False),
     ],
 )
 def test_running_out_of_memory_is_told_apart(error, answer):
-    assert measure.does_not_fit(error) == answer
+    assert does_not_fit(error) == answer
 
 
 def test_without_nvidia_smi_nothing_is_known(monkeypatch):
