@@ -5,6 +5,16 @@ import weakref
 
 import numpy as np
 
+_ALIGNED = 64  # bytes; XLA's devices on a CPU use such memory as it is, and copy other
+
+
+def aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros, uint8, which a device on the CPU uses without a copy: not to be written to then."""
+    size = math.prod(shape)
+    memory = np.zeros(size + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    return memory[start : start + size].reshape(shape)
+
 
 class Buffers:
     """Arrays of one shape and dtype. The memory of one that nothing refers to any more, neither a

@@ -1,9 +1,8 @@
 """The second way of a training batch: the whole data set lies on the devices, and a step draws,
 reads, crops and resizes there what it trains on. No host work, no TensorFlow, no OpenCV.
 
-Every image is decoded once by Pillow and stored as a square; each device holds a part of them.
-Sampler, pairs and crops are those of the host's way, number for number; a crop is a box in the
-stored image.
+Every image is decoded once by Pillow and made square; each device holds a part of them. Sampler,
+pairs and crops are those of the host's way, number for number; a crop is a box in the stored image.
 """
 
 import dataclasses
@@ -21,21 +20,52 @@ from PIL import Image
 
 from big_ssl.augment.crops import crop_boxes
 from big_ssl.augment.geometry import crop_and_resize
-from big_ssl.data import permutation
+from big_ssl.data import buffers, permutation
 from big_ssl.data.cases import Units
 from big_ssl.data.images import ImageTable, decode, in_parallel
 from big_ssl.data.sampler import Sampler, crop_uniforms, draw
-from big_ssl.errors import InputError
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.mesh import BATCH_AXIS
 
 _AT_ONCE = 2**27  # bytes of stored images on their way to the devices that crop them
+_TILE = (32, 128)  # of bytes in a TPU's memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How an image lies in a device's memory: its bytes one after the other, in whole tiles.
+
+    As [size, size, channels] a TPU would lay the images' axis innermost, and copy all of them to
+    read one.
+
+    Attributes:
+      size: side of the square in pixels.
+      channels: 1 or 3.
+    """
+
+    size: int
+    channels: int
+
+    @property
+    def bytes(self) -> int:
+        return self.size**2 * self.channels
+
+    def shape(self, images: int, devices: int) -> tuple[int, int, int]:
+        """Of so many images in equal parts: images, rows, columns; the last ones may be zeros."""
+        tiles = math.ceil(self.bytes / math.prod(_TILE))
+        return devices * math.ceil(images / devices), tiles * _TILE[0], _TILE[1]
+
+    def images(self, stored: UInt8[Array, '*n rows 128']) -> UInt8[Array, '*n s s c']:
+        """What was stored."""
+        *count, _, _ = stored.shape
+        flat = stored.reshape(*count, -1)[..., : self.bytes]
+        return flat.reshape(*count, self.size, self.size, self.channels)
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=('stored', 'sizes', 'offsets', 'images', 'groups', 'by_image'),
-    meta_fields=('seed', 'batch_size', 'views', 'area', 'aspect', 'mesh'),
+    meta_fields=('layout', 'seed', 'batch_size', 'views', 'area', 'aspect', 'mesh'),
 )
 @dataclasses.dataclass(frozen=True)
 class Pool:
@@ -47,17 +77,19 @@ class Pool:
       sizes: height and width of each image before it was made square.
       offsets, images, groups: `cases.Units`; images are positions in `stored`.
       by_image: further facts of each image, by name.
+      layout: of an image in `stored`.
       seed, batch_size, views: as in `Sampler`.
       area, aspect: as in `crop_boxes`.
       mesh: of all devices.
     """
 
-    stored: UInt8[Array, 'padded s s c']
+    stored: UInt8[Array, 'padded rows 128']
     sizes: Int[Array, 'n 2']
     offsets: Int[Array, ' units_plus_1']
     images: Int[Array, ' n']
     groups: Int[Array, ' units']
     by_image: Mapping[str, Array]
+    layout: Layout
     seed: int
     batch_size: int
     views: int
@@ -72,35 +104,21 @@ def make_pool(
     by_image: Mapping[str, np.ndarray],
     mesh: Mesh,
     *,
-    size: int,
+    layout: Layout,
     area: tuple[float, float],
     aspect: tuple[float, float],
-    limit_bytes: int,
 ) -> Pool:
     """Decodes the images that the sampler draws from; each process those of its own devices.
 
     Args:
       by_image: facts of every row of the manifest.
-      size: side of the stored images in pixels.
+      layout: of the stored images.
       area, aspect: as in `crop_boxes`.
-      limit_bytes: what the images may take on one device.
 
     Raises:
-      InputError: they need more, or one does not decode.
+      InputError: one does not decode.
     """
     rows = np.unique(sampler.units.images)
-    padded = mesh.size * math.ceil(len(rows) / mesh.size)
-    shape = (padded, size, size, table.channels)
-    _check_room(len(rows), shape, mesh.size, limit_bytes)
-
-    def part(index: Any) -> np.ndarray:
-        start, stop, _ = index[0].indices(padded)
-        own = np.zeros((stop - start, *shape[1:]), np.uint8)
-        load = functools.partial(_square, table, size)
-        for place, image in enumerate(in_parallel(load, rows[start:stop].tolist())):
-            own[place] = image
-        return own
-
     position = np.zeros(len(table.manifest), np.int32)
     position[rows] = np.arange(len(rows))
     facts = {
@@ -111,8 +129,9 @@ def make_pool(
         'by_image': {name: values[rows] for name, values in by_image.items()},
     }
     return Pool(
-        stored=jax.make_array_from_callback(shape, mesh_lib.batch_sharded(mesh), part),
+        stored=_stored(table, rows, layout, mesh),
         **mesh_lib.copy(facts, mesh),
+        layout=layout,
         seed=sampler.seed,
         batch_size=sampler.batch_size,
         views=sampler.views,
@@ -146,7 +165,7 @@ def draw_batch(pool: Pool, step: Int[Array, '']) -> dict[str, Array]:
         boxes = crop_boxes(
             uniforms, sides[..., 0], sides[..., 1], area=pool.area, aspect=pool.aspect
         )
-        scale = pool.stored.shape[1] / jnp.concatenate([sides, sides], axis=-1)
+        scale = pool.layout.size / jnp.concatenate([sides, sides], axis=-1)
         each = {
             'examples': drawn.examples.astype(jnp.uint32),
             'position': drawn.images.astype(jnp.int32),
@@ -170,14 +189,15 @@ def cropped(
 
     def local(stored: Array, everyones: Array, own_boxes: Array) -> Array:
         devices, first = pool.mesh.size, jax.lax.axis_index(BATCH_AXIS) * len(stored)
-        count = _divisor(len(own_boxes), _AT_ONCE // (stored[0].size * pool.views * devices))
+        count = _divisor(len(own_boxes), _AT_ONCE // (pool.layout.bytes * pool.views * devices))
         asked = everyones.reshape(devices, -1, count, pool.views).swapaxes(0, 1)
 
         def some(part: tuple[Array, Array]) -> Array:
             place, box = part[0] - first, part[1]
             here = (place >= 0) & (place < len(stored))
-            images = jnp.where(here[..., None, None, None], stored[place], 0)
-            images = jax.lax.psum_scatter(images, BATCH_AXIS)
+            found = _read(stored, jnp.clip(place, 0, len(stored) - 1))
+            found = jax.lax.psum_scatter(jnp.where(here[..., None, None], found, 0), BATCH_AXIS)
+            images = pool.layout.images(found)
             return jax.vmap(jax.vmap(lambda image, b: _crop(image, b, size)))(images, box)
 
         out = jax.lax.map(some, (asked, own_boxes.reshape(-1, count, *own_boxes.shape[1:])))
@@ -187,6 +207,18 @@ def cropped(
         local, mesh=pool.mesh, in_specs=(batch, everywhere, batch), out_specs=batch
     )
     return sharded(pool.stored, position, boxes)
+
+
+def _read(
+    stored: UInt8[Array, 'n rows 128'], place: Int[Array, '*k']
+) -> UInt8[Array, '*k rows 128']:
+    """Images by their places: by a gather, for which a TPU would copy all that is stored."""
+
+    def one_by_one(place: Array) -> Array:
+        found = jax.lax.map(lambda each: stored[each], place.reshape(-1))
+        return found.reshape(*place.shape, *stored.shape[1:])
+
+    return jax.lax.platform_dependent(place, tpu=one_by_one, default=lambda place: stored[place])
 
 
 def _crop(
@@ -206,23 +238,28 @@ def _permute(positions: Any, length: int, *key: Any) -> Any:
     return jax.lax.while_loop(lambda x: (x >= length).any(), walk, start).astype(jnp.int64)
 
 
-def _square(table: ImageTable, size: int, row: int) -> UInt8[np.ndarray, 'size size c']:
+def _stored(
+    table: ImageTable, rows: Int[np.ndarray, ' n'], layout: Layout, mesh: Mesh
+) -> UInt8[Array, 'padded rows 128']:
+    """The images of these rows on the devices; the host holds one device's part at a time."""
+    shape, sharding = layout.shape(len(rows), mesh.size), mesh_lib.batch_sharded(mesh)
+    indices: Any = sharding.addressable_devices_indices_map(shape)
+    parts = []
+    for device, index in indices.items():
+        start, stop, _ = index[0].indices(shape[0])
+        part = buffers.aligned((stop - start, *shape[1:]))
+        flat = part.reshape(len(part), -1)
+        load = functools.partial(_square, table, layout.size)
+        for place, image in enumerate(in_parallel(load, rows[start:stop].tolist())):
+            flat[place, : layout.bytes] = image.reshape(-1)
+        parts.append(jax.device_put(part, device).block_until_ready())
+    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+
+
+def _square(table: ImageTable, size: int, row: int) -> UInt8[np.ndarray, 'size size *c']:
     pixels = decode(table, row)
     image = Image.fromarray(pixels if table.channels == 3 else pixels[..., 0])
-    resized = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
-    return resized.reshape(size, size, table.channels)
-
-
-def _check_room(images: int, shape: tuple[int, ...], devices: int, limit_bytes: int) -> None:
-    needed = math.prod(shape) // devices
-    if needed > limit_bytes:
-        parts = f' in {devices} parts' if devices > 1 else ''
-        raise InputError(
-            f'config: dataset.placement=device needs {needed / 2**30:.1f} GiB on a device for '
-            f'{images} images of {shape[1]} x {shape[2]} x {shape[3]}{parts}, which has '
-            f'{limit_bytes / 2**30:.1f} GiB for them; lower --config.dataset.device_size or use '
-            '--config.dataset.placement=host'
-        )
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _divisor(number: int, at_most: int) -> int:

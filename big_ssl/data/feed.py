@@ -1,24 +1,32 @@
 """Training batches on the devices, by either of the two ways of `dataset.placement`."""
 
+import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from big_ssl.augment.simclr import Augmentation, augment
 from big_ssl.data import device
+from big_ssl.data.device import Layout
 from big_ssl.data.images import ImageTable
 from big_ssl.data.sampler import Indices, Sampler
+from big_ssl.errors import InputError
 from big_ssl.train import mesh as mesh_lib
+from big_ssl.train.memory import device_memory
 
 Batch = dict[str, Any]
 WHOLE = ('groups', 'pool')  # of a batch, not cut along its examples
 _SHARE_OF_MEMORY = 0.5  # of a device, for the images of placement=device
-_CPU_MEMORY = 8 * 2**30
+_FEW = 0.1  # of the images
+
+
+log = logging.getLogger(__name__)
 
 
 class Feed:
@@ -48,14 +56,13 @@ class Feed:
         self._size = config.image_size
         self._pool: device.Pool | None = None
         if config.dataset.placement == 'device':
+            size = config.dataset.device_size or 2 * config.image_size
+            layout = Layout(size, table.channels)
+            rows = np.unique(sampler.units.images)
+            check_room(layout, len(rows), mesh, device_memory(jax.local_devices()))
+            _warn_if_soft(table.sizes[rows], size, config.image_size)
             self._pool = device.make_pool(
-                table,
-                sampler,
-                self._by_image,
-                mesh,
-                size=config.dataset.device_size or 2 * config.image_size,
-                limit_bytes=_memory(),
-                **self._crop,
+                table, sampler, self._by_image, mesh, layout=layout, **self._crop
             )
 
     def batches(self, steps: range) -> Iterator[Batch]:
@@ -85,6 +92,18 @@ class Feed:
         return facts | {'examples': indices.examples.astype(np.uint32)}
 
 
+def _warn_if_soft(sizes: Int[np.ndarray, 'n 2'], stored: int, view: int) -> None:
+    """Of elongated images a square keeps so little of the long side that all views are enlarged."""
+    soft = sizes.max(axis=1) * view > sizes.min(axis=1) * stored
+    if soft.mean() > _FEW:
+        log.warning(
+            'config: dataset.placement=device stores images as squares of %d px; %.0f%% of them '
+            'are so elongated that even their largest crop is fewer pixels there than a view of '
+            '%d: raise --config.dataset.device_size, or take placement=host',
+            stored, 100 * soft.mean(), view,
+        )  # fmt: skip
+
+
 def drawn(batch: Batch, step: Array) -> Batch:
     """What a step trains on: for each example `examples` (its number), what `views` needs and the
     facts of `by_image`; `groups` of the whole batch. With placement=device it is drawn here."""
@@ -110,7 +129,22 @@ def augmented(config: ConfigDict, batch: Batch, step: Array) -> Float[Array, 'b 
     )
 
 
-def _memory() -> int:
-    """Bytes that the stored images may take on one device."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return int(stats['bytes_limit'] * _SHARE_OF_MEMORY) if 'bytes_limit' in stats else _CPU_MEMORY
+def check_room(layout: Layout, images: int, mesh: Mesh, memory: int) -> None:
+    """Whether half of each device holds its part of so many images.
+
+    Args:
+      memory: bytes of a device; 0 is not known.
+
+    Raises:
+      InputError: it does not.
+    """
+    needed = math.prod(layout.shape(images, mesh.size)) // mesh.size
+    room = int(memory * _SHARE_OF_MEMORY)
+    if memory and needed > room:
+        parts = f' in {mesh.size} parts' if mesh.size > 1 else ''
+        raise InputError(
+            f'config: dataset.placement=device needs {needed / 2**30:.1f} GiB on a device for '
+            f'{images} images of {layout.size} x {layout.size} x {layout.channels}{parts}, which '
+            f'has {room / 2**30:.1f} GiB for them (half of its memory); lower '
+            '--config.dataset.device_size or use --config.dataset.placement=host'
+        )

@@ -4,10 +4,11 @@ Read as they are: JPEG and PNG of 8 bits, and grey PNG of 16 bits, which `config
 turns into 8. Other formats go through `big_ssl.prepare`.
 """
 
+import collections
 import dataclasses
 import io
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from big_ssl.errors import InputError
 from big_ssl.files import is_remote
 
 _WORKERS = 16
+_AHEAD = 4 * _WORKERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +89,10 @@ def _read_files(
             return image_files.header(image)
 
     grey = np.zeros(len(rows), bool)
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        for i, found in enumerate(pool.map(header, rows)):
-            table.sizes[rows[i]] = found.height, found.width
-            table.formats[rows[i]], table.orientations[rows[i]] = found.format, found.orientation
-            grey[i] = found.grey
+    for i, found in enumerate(in_parallel(header, rows.tolist())):
+        table.sizes[rows[i]] = found.height, found.width
+        table.formats[rows[i]], table.orientations[rows[i]] = found.format, found.orientation
+        grey[i] = found.grey
     return table, grey
 
 
@@ -132,9 +133,18 @@ def evaluation_image(
 
 
 def in_parallel(load: Callable[[int], Any], rows: Iterable[int]) -> Iterator[Any]:
-    """`load(row)` for each row, in order, on several threads (decoding releases the GIL)."""
+    """`load(row)` for each row, in order, on several threads (decoding releases the GIL).
+
+    No more than `_AHEAD` are loaded before they are asked for.
+    """
+    under_way: collections.deque[Future[Any]] = collections.deque()
     with ThreadPoolExecutor(_WORKERS) as pool:
-        yield from pool.map(load, rows)
+        for row in rows:
+            if len(under_way) == _AHEAD:
+                yield under_way.popleft().result()
+            under_way.append(pool.submit(load, row))
+        while under_way:
+            yield under_way.popleft().result()
 
 
 def encoded(table: ImageTable, rows: Int[np.ndarray, ' k']) -> list[bytes]:

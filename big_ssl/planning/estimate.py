@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import logging
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -14,9 +13,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from big_ssl.data import feed
 from big_ssl.planning import program
 from big_ssl.planning.collectives import Collectives, collectives_of
 from big_ssl.planning.flops import flops_of
+from big_ssl.train.memory import device_memory
 from big_ssl.train.mesh import make_mesh, replicated
 from big_ssl.train.state import TrainState
 
@@ -81,12 +82,10 @@ def available_memory(devices: Sequence[jax.Device]) -> int:
     """Bytes that a program may use on one device; 0 where nobody says.
 
     The compiler for TPUs keeps a part of the memory to itself and names the rest when asked for too
-    much; other accelerators say what they have, and CPU devices share the machine's memory.
+    much; for others see `device_memory`.
     """
-    if devices[0].platform == 'cpu':
-        return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // len(devices)
     if devices[0].platform != 'tpu':
-        return int((devices[0].memory_stats() or {}).get('bytes_limit', 0))
+        return device_memory(devices)
     shape = jax.ShapeDtypeStruct(
         (_TOO_MUCH // 4,), jnp.float32, sharding=replicated(make_mesh(devices))
     )
@@ -109,12 +108,14 @@ def estimate(
       classes, images: see `program.training_step`.
 
     Raises:
-      InputError: as `training_step`.
+      InputError: as `training_step`; a device has no room for its part of the images.
     """
     log.info('compiling for a batch of %d', config.batch_size)
     mesh = make_mesh(devices)
     start = time.monotonic()
     step, state, batch = program.training_step(config, mesh, classes=classes, images=images)
+    if 'pool' in batch:
+        feed.check_room(batch['pool'].layout, images, mesh, available)
     traced = step.trace(state, batch)  # type: ignore[attr-defined]
     lowered = traced.lower(lowering_platforms=(devices[0].platform,))
     between = time.monotonic()

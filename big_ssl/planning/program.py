@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from big_ssl.data.device import Pool
+from big_ssl.data.device import Layout, Pool
 from big_ssl.data.feed import Batch
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
@@ -92,14 +92,13 @@ def _pool(
     """A unit for each image: the most that there can be."""
     if not images:
         raise InputError('config: dataset.placement=device: say how many images, by --images=N')
-    side = config.dataset.device_size or 2 * config.image_size
-    padded = mesh.size * -(-images // mesh.size)
+    layout = Layout(config.dataset.device_size or 2 * config.image_size, channels)
 
     def whole(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
         return _array(shape, dtype, replicated(mesh))
 
     arrays: dict[str, Any] = {
-        'stored': _array((padded, side, side, channels), jnp.uint8, batch_sharded(mesh)),
+        'stored': _array(layout.shape(images, mesh.size), jnp.uint8, batch_sharded(mesh)),
         'sizes': whole(images, 2),
         'offsets': whole(images + 1),
         'images': whole(images),
@@ -110,6 +109,7 @@ def _pool(
     }
     return Pool(
         **arrays,
+        layout=layout,
         seed=config.seed,
         batch_size=config.batch_size,
         views=views,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import jax
 from jax.sharding import Mesh
 
+from big_ssl.errors import InputError
 from big_ssl.files import cache_folder
 from big_ssl.train.mesh import replicated
 
@@ -79,6 +80,8 @@ def in_background(function: Callable[[], T]) -> Callable[[], T]:
 def ahead(step: Any, *like: Any) -> Callable[..., Any]:
     """A jitted function that compiles in a thread from now on; its first call waits for that.
 
+    A call raises InputError where a device has too little memory for it.
+
     Args:
       step: of `jax.jit`.
       like: arguments with the shapes, dtypes and shardings of those to come.
@@ -88,9 +91,23 @@ def ahead(step: Any, *like: Any) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def call(*arguments: Any) -> Any:
-        return compiled()(*arguments)
+        try:
+            return compiled()(*arguments)
+        except jax.errors.JaxRuntimeError as error:
+            if 'RESOURCE_EXHAUSTED' not in str(error):
+                raise
+            raise InputError(_too_large(error)) from None
 
     return call
+
+
+def _too_large(error: Exception) -> str:
+    reason = ' '.join(str(error).split())
+    return (
+        'config: a training step needs more memory than a device has; lower --config.batch_size, '
+        'raise --config.chunks or see --config.compute; python -m big_ssl.fit says what fits: '
+        f'{reason[:300]}{"…" if len(reason) > 300 else ""}'
+    )
 
 
 def _spec(array: jax.Array) -> jax.ShapeDtypeStruct:

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from big_ssl.data.buffers import Buffers
+from big_ssl.data.buffers import Buffers, aligned
 from big_ssl.train import mesh as mesh_lib
 
 
@@ -58,3 +58,11 @@ def test_what_devices_hold_stays(count):
             del on_devices[0]
     kept = [int(np.unique(each).item()) for each in on_devices]
     assert kept == list(range(6, 20))
+
+
+@pytest.mark.parametrize('shape', [(3,), (5, 32, 128)])
+def test_a_device_on_the_cpu_takes_aligned_memory_as_it_is(shape):
+    memory = aligned(shape)
+    assert memory.shape == shape and memory.dtype == np.uint8 and not memory.any()
+    array = jax.device_put(memory, jax.devices()[0]).block_until_ready()
+    assert array.unsafe_buffer_pointer() == address(memory)

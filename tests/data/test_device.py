@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.photographs import textured
 from big_ssl.augment.crops import crop_boxes
 from big_ssl.config import defaults
 from big_ssl.data import device, feed
 from big_ssl.data.cases import Units, units_of_cases, units_of_images
-from big_ssl.data.device import Pool, cropped, draw_batch, make_pool
+from big_ssl.data.device import Layout, Pool, cropped, draw_batch, make_pool
 from big_ssl.data.images import read_headers
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
@@ -37,10 +38,18 @@ def sampler_of(table, units=units_of_cases, batch_size=8):
     return Sampler(units(table.manifest, np.arange(1, 7)), seed=0, batch_size=batch_size, views=2)
 
 
-def pool_of(table, sampler=None, mesh=None, size=40, by_image=None, limit_bytes=10**9):
+def pool_of(table, sampler=None, mesh=None, size=40, by_image=None):
     sampler, mesh = sampler or sampler_of(table), mesh or make_mesh()
-    options = {'size': size, 'limit_bytes': limit_bytes, **CROP}
-    return make_pool(table, sampler, by_image or {}, mesh, **options)
+    layout = Layout(size, table.channels)
+    return make_pool(table, sampler, by_image or {}, mesh, layout=layout, **CROP)
+
+
+def images_in(pool):
+    """Pixels one after the other, then zeros, from the bytes that lie on the devices."""
+    flat = np.asarray(pool.stored).reshape(len(pool.stored), -1)
+    side, channels = pool.layout.size, pool.layout.channels
+    assert not flat[:, side * side * channels :].any()
+    return flat[:, : side * side * channels].reshape(-1, side, side, channels)
 
 
 def drawn_of(pool, step):
@@ -49,9 +58,9 @@ def drawn_of(pool, step):
 
 def test_stored_images_are_pillows_squares_one_part_a_device(table):
     pool = pool_of(table)
-    assert pool.stored.shape == (8, 40, 40, 3) and pool.stored.dtype == np.uint8
+    assert pool.stored.shape == (8, 64, 128) and pool.stored.dtype == np.uint8
     assert [shard.data.shape[0] for shard in pool.stored.addressable_shards] == [1] * 8
-    stored = np.asarray(pool.stored)
+    stored = images_in(pool)
     for found, row in zip(stored, range(1, 7)):
         image = Image.open(table.manifest.image_path[row]).resize((40, 40), Image.BILINEAR)
         assert np.array_equal(found, np.asarray(image))
@@ -60,23 +69,31 @@ def test_stored_images_are_pillows_squares_one_part_a_device(table):
 
 def test_stored_grey_images(table):
     grey = read_headers(table.manifest, np.arange(1, 7), 1)
-    stored = np.asarray(pool_of(grey).stored)
+    stored = images_in(pool_of(grey))
     image = Image.open(table.manifest.image_path[3]).convert('L').resize((40, 40), Image.BILINEAR)
     assert stored.shape == (8, 40, 40, 1) and np.array_equal(stored[2, ..., 0], np.asarray(image))
 
 
 def test_too_many_images_are_refused_with_the_numbers(table):
     """Six images on eight devices: one on each."""
-    needed = 1024 * 1024 * 3
-    pool_of(table, size=8, limit_bytes=8 * 8 * 3)
+    layout, memory = Layout(1024, 3), 2 * 1024 * 1024 * 3  # half of which is for images
+    feed.check_room(layout, 6, make_mesh(), memory)
     with pytest.raises(InputError) as caught:
-        pool_of(table, size=1024, limit_bytes=needed - 1)
+        feed.check_room(layout, 6, make_mesh(), memory - 2)
     message = str(caught.value)
     for part in ('6 images of 1024 x 1024 x 3', 'in 8 parts', 'device_size', 'placement=host'):
         assert part in message
     one = make_mesh(jax.devices()[:1])
     with pytest.raises(InputError, match=r'needs 1\.1 GiB .* images .*, which has 1\.0 GiB'):
-        pool_of(table, mesh=one, size=8192, limit_bytes=2**30)
+        feed.check_room(Layout(8192, 3), 6, one, 2**31)
+    feed.check_room(Layout(8192, 3), 6, one, 0)  # of a device that does not say
+
+
+def test_a_run_looks_at_the_room_before_it_decodes(table, monkeypatch):
+    monkeypatch.setattr(feed, 'device_memory', lambda devices: 2 * 64 * 64 * 3 - 2)
+    monkeypatch.setattr(device, 'decode', None)
+    with pytest.raises(InputError, match='6 images of 64 x 64 x 3 in 8 parts'):
+        fed(table, 'device', range(1))
 
 
 @pytest.mark.parametrize('units', [units_of_cases, units_of_images])
@@ -107,7 +124,7 @@ def test_draws_of_large_and_uneven_data_sets(count, views):
     sampler = Sampler(units, seed=3, batch_size=64, views=views)
     sizes = rng.integers(1, 900, (offsets[-1], 2))
     pool = Pool(
-        stored=jnp.zeros((8, 10, 10, 1), jnp.uint8), sizes=jnp.asarray(sizes),
+        stored=jnp.zeros((8, 32, 128), jnp.uint8), layout=Layout(10, 1), sizes=jnp.asarray(sizes),
         offsets=jnp.asarray(offsets), images=jnp.asarray(units.images),
         groups=jnp.asarray(units.groups), by_image={}, seed=3, batch_size=64, views=views,
         mesh=make_mesh(), **CROP,
@@ -129,7 +146,7 @@ def test_crops_of_images_that_lie_elsewhere(table, devices, at_once, monkeypatch
     pool = pool_of(table, mesh=make_mesh(jax.devices()[:devices]))
     batch = jax.jit(draw_batch)(pool, jnp.int32(3))
     found = jax.jit(cropped, static_argnums=3)(pool, batch['position'], batch['boxes'], 24)
-    stored = np.asarray(pool.stored)
+    stored = images_in(pool)
     for example, view in np.ndindex(8, 2):
         y, x, height, width = np.asarray(batch['boxes'])[example, view].tolist()
         image = Image.fromarray(stored[batch['position'][example, view]])
@@ -171,6 +188,34 @@ def test_both_ways_differ_by_resampling_alone(table):
         assert difference.mean(axis=(2, 3, 4)).max() < 1
         assert abs(a - b[::-1].astype(float)).mean() > 20
         assert np.array_equal(of_host['examples'], of_device['examples'])
+
+
+def detail(views):
+    """Mean difference of neighbouring pixels, down and across."""
+    return np.array([abs(np.diff(views.astype(float), axis=axis)).mean() for axis in (2, 3)])
+
+
+@pytest.mark.parametrize(
+    ('sides', 'mean', 'kept', 'warns'), [((300, 400), 6, 0.7, False), ((1000, 200), 12, 0.3, True)]
+)
+def test_what_the_stored_squares_lose_of_photographs(tmp_path, sides, mean, kept, warns, caplog):
+    """Bounds the mean difference in levels, and the share of fine detail that is left."""
+    for i in range(6):
+        save(tmp_path / f'{i}.png', textured(*sides, i))
+    rows = [(f'{i}.png', f'c{i // 2}', '', '', 'train') for i in range(6)]
+    table = read_headers(
+        manifest_of(tmp_path, [('unused.png', '', '', '', ''), *rows]), np.arange(1, 7), 3
+    )
+    of_host, of_device = (
+        np.concatenate(
+            [np.asarray(feed.views(batch, 32)) for batch in fed(table, placement, range(3))]
+        )
+        for placement in ('host', 'device')
+    )
+    difference = abs(of_host.astype(float) - of_device).mean(axis=(2, 3, 4))
+    assert 1 < difference.mean() < mean and difference.max() < 2 * mean
+    assert (detail(of_device) > kept * detail(of_host)).all()
+    assert ('so elongated' in caplog.text) == warns
 
 
 @pytest.mark.parametrize('placement', ['host', 'device'])

@@ -339,3 +339,13 @@ def test_sixteen_bit_without_a_window_is_refused(tmp_path):
 
 def test_minmax_of_one_value_is_black():
     assert Window('minmax').levels(np.full((2, 3), 9, np.uint16)).max() == 0
+
+
+def test_in_parallel_is_not_far_ahead():
+    """What is loaded and not yet asked for lies in memory."""
+    loaded = []
+    results = in_parallel(loaded.append, range(10_000))
+    for _ in range(3):
+        next(results)
+    results.close()
+    assert 3 <= len(loaded) <= 100

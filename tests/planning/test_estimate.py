@@ -101,8 +101,10 @@ def test_images_on_the_device_need_their_number():
     with pytest.raises(InputError, match='--images=N'):
         planned(config)
     few, many = (planned(config, images=images) for images in (96, 1096))
+    tile = 32 * 128
     facts = 5 * 4  # sides, start of its unit, image of the unit, patient
-    assert many.memory.batch - few.memory.batch == 1000 // 8 * 32 * 32 * 3 + 1000 * facts
+    assert many.memory.batch - few.memory.batch == 1000 // 8 * tile + 1000 * facts
+    assert tile >= 32 * 32 * 3
 
 
 @pytest.mark.parametrize('task', ['evaluate', 'predict', 'embed'])
@@ -207,8 +209,21 @@ def test_a_step_for_a_slice_of_tpus():
     assert found.flops == here.flops
     assert found.collectives.count['all-gather'] == 1
     assert found.collectives.payload['all-gather'] == 64 * 2 * 128 * 4
-    large = planned(
-        config_of(batch_size=64, image_size=512, **{'dataset.placement': 'device'}),
-        devices, available=available, images=96_000,
-    )  # fmt: skip
+    large = planned(config_of(batch_size=2**16, image_size=128), devices, available=available)
     assert not large.fits and large.needed > available > 15 * GIB
+
+
+@pytest.mark.tpu
+def test_images_in_the_memory_of_tpus():
+    """They are read where they lie, however many: what a step needs besides does not grow."""
+    devices = open_slice('v5e-4').devices
+    available = estimate_lib.available_memory(devices)
+    config = config_of(batch_size=16, image_size=224, **{'dataset.placement': 'device'})
+    few, many = (
+        planned(config, devices, available=available, images=4 * images) for images in (1000, 12000)
+    )
+    assert many.memory.batch - few.memory.batch == pytest.approx(11000 * 448 * 448 * 3, rel=0.01)
+    assert many.fits
+    assert abs(many.memory.temporaries - few.memory.temporaries) < 2**20
+    with pytest.raises(InputError, match=r'needs 11\.2 GiB on a device .* which has 7\.9 GiB'):
+        planned(config, devices, available=available, images=4 * 20000)

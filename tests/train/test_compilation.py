@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from big_ssl.errors import InputError
 from big_ssl.train import compilation
 from big_ssl.train import mesh as mesh_lib
 
@@ -39,6 +40,24 @@ def test_what_a_step_raises_while_it_is_traced_is_raised_by_its_first_call():
 
     call = compilation.ahead(jax.jit(step), jnp.zeros(3))
     with pytest.raises(ValueError, match='a shape does not fit'):
+        call(jnp.zeros(3))
+
+
+def test_a_step_that_is_too_large_is_wrong_input():
+    def step(x):
+        raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory\nallocating 9 GiB')
+
+    call = compilation.ahead(jax.jit(step), jnp.zeros(3))
+    with pytest.raises(InputError, match=r'lower --config\.batch_size.*memory allocating 9 GiB$'):
+        call(jnp.zeros(3))
+
+
+def test_what_else_goes_wrong_on_a_device_is_not():
+    def step(x):
+        raise jax.errors.JaxRuntimeError('INTERNAL: lost')
+
+    call = compilation.ahead(jax.jit(step), jnp.zeros(3))
+    with pytest.raises(jax.errors.JaxRuntimeError, match='lost'):
         call(jnp.zeros(3))
 
 
