@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from big_ssl.data import feed
+from big_ssl.errors import InputError
 from big_ssl.planning import program
 from big_ssl.planning.collectives import Collectives, collectives_of
 from big_ssl.planning.flops import flops_of
@@ -62,6 +63,7 @@ class Estimate:
       flops: of convolutions and matrix products of one step, over all devices.
       collectives: of one step, as one device sees it; None if it does not fit.
       trace_seconds, compile_seconds: on this machine.
+      refusal: what a run would say before it compiles, whatever its batch.
     """
 
     batch_size: int
@@ -72,6 +74,7 @@ class Estimate:
     collectives: Collectives | None
     trace_seconds: float
     compile_seconds: float
+    refusal: str = ''
 
     @property
     def fits(self) -> bool:
@@ -108,14 +111,12 @@ def estimate(
       classes, images: see `program.training_step`.
 
     Raises:
-      InputError: as `training_step`; a device has no room for its part of the images.
+      InputError: as `training_step`.
     """
     log.info('compiling for a batch of %d', config.batch_size)
     mesh = make_mesh(devices)
     start = time.monotonic()
     step, state, batch = program.training_step(config, mesh, classes=classes, images=images)
-    if 'pool' in batch:
-        feed.check_room(batch['pool'].layout, images, mesh, available)
     traced = step.trace(state, batch)  # type: ignore[attr-defined]
     lowered = traced.lower(lowering_platforms=(devices[0].platform,))
     between = time.monotonic()
@@ -126,6 +127,14 @@ def estimate(
         flops=flops_of(traced.jaxpr.jaxpr),
         trace_seconds=between - start,
     )
+    if refusal := _refusal(batch, images, available):
+        return found(
+            needed=_bytes(batch),
+            memory=None,
+            collectives=None,
+            compile_seconds=0.0,
+            refusal=refusal,
+        )
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -160,7 +169,7 @@ def largest_batch(
       None if no batch fits that was tried, or nobody says how much memory there is.
     """
     known = {first.batch_size: first}
-    for _ in range(_SEARCHES if first.available else 0):
+    for _ in range(_SEARCHES if first.available and not first.refusal else 0):
         fitting = max((size for size, e in known.items() if e.fits), default=0)
         too_large = min((size for size, e in known.items() if not e.fits), default=math.inf)
         size = max(_round(_guess(known), devices), _round_up(fitting + 1, devices))
@@ -195,6 +204,16 @@ def _round_up(size: int, devices: int) -> int:
     each = -(-size // devices)
     unit = 1 << max(each.bit_length() - 5, 0)
     return -(-each // unit) * unit * devices
+
+
+def _refusal(batch: feed.Batch, images: int, available: int) -> str:
+    """Of images that are to lie on the devices, if they are too many."""
+    try:
+        if 'pool' in batch:
+            feed.check_room(batch['pool'].layout, images, batch['pool'].mesh, available)
+    except InputError as error:
+        return str(error)
+    return ''
 
 
 def _memory(compiled: jax.stages.Compiled, state: TrainState) -> Memory:

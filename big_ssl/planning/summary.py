@@ -53,6 +53,8 @@ def lines(plan: Plan) -> list[str]:
         '',
         f'memory a device     {asked.needed / GIB:9.2f}{there} GiB: {verdict}',
     ]
+    if asked.refusal:
+        return [*out, asked.refusal]
     if asked.memory:
         parts = dataclasses.asdict(asked.memory).items()
         out += [f'  {name:18s}{size / GIB:9.3f}' for name, size in parts]
