@@ -20,13 +20,12 @@ from big_ssl.errors import InputError
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.memory import device_memory
 
+log = logging.getLogger(__name__)
+
 Batch = dict[str, Any]
 WHOLE = ('groups', 'pool')  # of a batch, not cut along its examples
 _SHARE_OF_MEMORY = 0.5  # of a device, for the images of placement=device
 _FEW = 0.1  # of the images
-
-
-log = logging.getLogger(__name__)
 
 
 class Feed:
