@@ -137,12 +137,13 @@ class _Run:
         passed = time.monotonic() - self._start
         print(f'[{passed:4.0f} s] {setting.network}, batch {setting.batch}: {part}', flush=True)
         command = [sys.executable, '-m', 'benchmarks.measure', part, str(asked), str(result)]
-        code = subprocess.run(command, env=_environment(part, self._flags.toy)).returncode
-        if code == DOES_NOT_FIT and halves and setting.batch > 2:
+        on_card = bool(self._found['graphics_card'])
+        code = subprocess.run(command, env=_environment(part, on_card, self._flags.toy)).returncode
+        if code == DOES_NOT_FIT:
+            if not halves or setting.batch <= 2:
+                raise DoesNotFit
             smaller = dataclasses.replace(setting, batch=setting.batch // 2)
             return self._measured(part, smaller, halves=True)
-        if code == DOES_NOT_FIT:
-            raise DoesNotFit
         if code or not result.exists():
             raise RuntimeError(f'exit code {code}, see above')
         found = json.loads(result.read_text())
@@ -184,10 +185,10 @@ def _merge(parts: dict[str, Any], part: str, result: dict[str, Any]) -> None:
         result['step_seconds'] = earlier + result['step_seconds']
 
 
-def _environment(part: str, toy: bool) -> Mapping[str, str]:
+def _environment(part: str, on_card: bool, toy: bool) -> Mapping[str, str]:
     """Of the process for a part; what is set already stays."""
     flags = [os.environ.get('XLA_FLAGS', '')]
-    if part == 'trace' and graphics_card():  # kernels of a command buffer have no name
+    if part == 'trace' and on_card:  # kernels of a command buffer have no name
         flags.append('--xla_gpu_enable_command_buffer=')
     if toy:  # it compiles more than it computes
         flags.append('--xla_backend_optimization_level=1')
@@ -198,7 +199,7 @@ def _environment(part: str, toy: bool) -> Mapping[str, str]:
     }
     if 'XLA_PYTHON_CLIENT_MEM_FRACTION' not in os.environ:  # the old name; XLA refuses both
         usual['XLA_CLIENT_MEM_FRACTION'] = str(_MEMORY_SHARE)
-    if graphics_card():  # else JAX goes on with the CPU where it cannot use the GPU
+    if on_card:  # else JAX goes on with the CPU where it cannot use the GPU
         usual['JAX_PLATFORMS'] = 'cuda'
     return usual | os.environ | {'XLA_FLAGS': ' '.join(flags).strip()}
 

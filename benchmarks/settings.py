@@ -103,19 +103,17 @@ def first_try(network: Network, memory: float) -> int:
     """
     activations, parameters = sizes(network)
     room = memory - 12 * parameters
-    side = network.image_size if network.stem == 'small_images' else network.image_size // 2
-    stem = side**2 * round(64 * network.width)
+    channels, side = _stem(network)
     batch = 2
-    while 2 * batch * 2 * 4 * activations <= room and 2 * batch * 2 * stem < _INDEXED:
+    while 2 * batch * 2 * 4 * activations <= room and 2 * batch * 2 * side**2 * channels < _INDEXED:
         batch *= 2
     return batch
 
 
 def sizes(network: Network) -> tuple[int, int]:
     """Numbers out of the convolutions of one view, and parameters of the convolutions."""
-    channels, side = round(64 * network.width), network.image_size
+    channels, side = _stem(network)
     small = network.stem == 'small_images'
-    side = side if small else side // 2
     activations, parameters = side**2 * channels, 3 * (9 if small else 49) * channels
     side, before = side if small else side // 2, channels
     bottleneck = network.depth >= 50
@@ -134,6 +132,12 @@ def sizes(network: Network) -> tuple[int, int]:
             parameters += shortcut * before * out
             before = out
     return activations, parameters
+
+
+def _stem(network: Network) -> tuple[int, int]:
+    """Channels and side of what its first convolution makes."""
+    side = network.image_size if network.stem == 'small_images' else network.image_size // 2
+    return round(64 * network.width), side
 
 
 def _change(text: str) -> tuple[str, Any]:

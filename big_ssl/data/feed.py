@@ -55,11 +55,10 @@ class Feed:
         self._size = config.image_size
         self._pool: device.Pool | None = None
         if config.dataset.placement == 'device':
-            size = config.dataset.device_size or 2 * config.image_size
-            layout = Layout(size, table.channels)
+            layout = stored_layout(config, table.channels)
             rows = np.unique(sampler.units.images)
             check_room(layout, len(rows), mesh, device_memory(jax.local_devices()))
-            _warn_if_soft(table.sizes[rows], size, config.image_size)
+            _warn_if_soft(table.sizes[rows], layout.size, config.image_size)
             self._pool = device.make_pool(
                 table, sampler, self._by_image, mesh, layout=layout, **self._crop
             )
@@ -126,6 +125,11 @@ def augmented(config: ConfigDict, batch: Batch, step: Array) -> Float[Array, 'b 
         jax.random.fold_in(jax.random.fold_in(key, 1), step),
         Augmentation(**config.augment),
     )
+
+
+def stored_layout(config: ConfigDict, channels: int) -> Layout:
+    """Of the images of placement=device: as large as it is asked for, or as twice a view."""
+    return Layout(config.dataset.device_size or 2 * config.image_size, channels)
 
 
 def check_room(layout: Layout, images: int, mesh: Mesh, memory: int) -> None:

@@ -2,17 +2,15 @@
 
 import collections
 import dataclasses
-import math
 import re
 from collections.abc import Iterator
 
+from big_ssl.planning.hlo import INSTRUCTION, array_bytes
+
 KINDS = ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute', 'reduce-scatter')
-_BITS = {'pred': 8, 'bf16': 16, 'token': 0}  # of an element; others say it in their names
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
-_INSTRUCTION = re.compile(r'^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$')
 _CALLED = re.compile(r'(?:calls|to_apply|body|condition)=%?([\w.\-]+)')
 _BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
-_SHAPE = re.compile(r'(\w+)\[([\d,]*)\]')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -107,7 +105,7 @@ def _computations(text: str) -> Iterator[tuple[str, bool, list[str]]]:
 def _computation(lines: list[str], bodies: dict[str, list[str]], devices: int) -> _Computation:
     found = _Computation(collections.Counter(), collections.Counter(), [])
     for line in lines:
-        if (parts := _INSTRUCTION.match(line)) is None:
+        if (parts := INSTRUCTION.match(line)) is None:
             continue
         _, shape, operation, rest = parts.groups()
         kind = operation.removesuffix('-start')
@@ -124,15 +122,10 @@ def _computation(lines: list[str], bodies: dict[str, list[str]], devices: int) -
 
 
 def _payload(shape: str, kind: str, started: bool, devices: int) -> int:
-    sizes = [_bytes(dtype, dims) for dtype, dims in _SHAPE.findall(shape)]
+    sizes = array_bytes(shape)
     if started and kind in ('all-gather', 'collective-permute'):
         return max(sizes)  # of operand, result and context
     return sum(sizes) * (devices if kind == 'reduce-scatter' else 1)
-
-
-def _bytes(dtype: str, dims: str) -> int:
-    bits = _BITS.get(dtype) or int((re.findall(r'\d+', dtype) or ['0'])[0])
-    return math.prod(int(n) for n in dims.split(',') if n) * bits // 8
 
 
 def _trips(line: str, bodies: dict[str, list[str]]) -> int | None:

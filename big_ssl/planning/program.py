@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from big_ssl.data.device import Layout, Pool
-from big_ssl.data.feed import Batch
+from big_ssl.data.device import Pool
+from big_ssl.data.feed import Batch, stored_layout
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
 from big_ssl.models.networks import ClassifierNetwork
@@ -92,7 +92,7 @@ def _pool(
     """A unit for each image: the most that there can be."""
     if not images:
         raise InputError('config: dataset.placement=device: say how many images, by --images=N')
-    layout = Layout(config.dataset.device_size or 2 * config.image_size, channels)
+    layout = stored_layout(config, channels)
 
     def whole(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
         return _array(shape, dtype, replicated(mesh))
