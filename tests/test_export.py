@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,87 @@ def test_the_encoder_alone_gives_features(finetuned, tmp_path):
     table = tmp_path / 'features.csv'
     made.run_predict(tmp_path / 'out', finetuned.parent / 'images', table)
     assert pd.read_csv(table).columns[1:].tolist() == [f'feature_{i}' for i in range(128)]
+
+
+def checkpoints(workdir: Path) -> tuple[int, int]:
+    """The step that was judged, and another one that is there."""
+    judged = json.loads((workdir / 'result.json').read_text())['trained_on/step']
+    steps = {int(path.name) for path in (workdir / 'checkpoints').iterdir()}
+    assert judged in steps and len(steps) > 1
+    return judged, min(steps - {judged})
+
+
+def exported(source: Path, out: Path, *flags: str) -> tuple[str, dict]:
+    """The section of the card that holds figures, and labels.json."""
+    run(f'--workdir={source}', '--format=orbax', f'--out={out}', *flags)
+    card = (out / 'model_card.md').read_text()
+    section = card.split('## Figures\n\n')[1].split('\n\n## ')[0]
+    return section, json.loads((out / 'labels.json').read_text())
+
+
+@pytest.fixture
+def unverified(monkeypatch):
+    """Leaves out what takes seconds and is tested above."""
+    monkeypatch.setattr(verify, 'difference', lambda *_: 0.0)
+
+
+THRESHOLDS = 'thresholds_at_90_specificity_on_validation'
+
+
+@pytest.mark.usefixtures('unverified')
+def test_the_figures_are_those_of_the_step_that_was_judged(finetuned, tmp_path, capsys):
+    judged, other = checkpoints(finetuned)
+    names = {'whole': finetuned, 'judged': finetuned / f'checkpoints/{judged}'}
+    found = {name: exported(path, tmp_path / name, '--head') for name, path in names.items()}
+    result = json.loads((finetuned / 'result.json').read_text())
+    assert found['whole'] == found['judged']
+    assert f'| test/top1 | {result["test/top1"]:.4g} |' in found['judged'][0]
+    expected = {name: result[f'val/threshold_at_90_specificity/{name}'] for name in 'ab'}
+    assert found['judged'][1][THRESHOLDS] == expected
+    assert 'not judged' not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures('unverified')
+@pytest.mark.parametrize('flags', [['--head'], []])
+def test_a_checkpoint_that_was_not_judged_has_no_figures(finetuned, tmp_path, capsys, flags):
+    judged, other = checkpoints(finetuned)
+    source = finetuned / f'checkpoints/{other}'
+    section, labels = exported(source, tmp_path / 'out', *flags)
+    said = f'the checkpoint of step {other} was not judged; the run judged step {judged}.'
+    assert section == f'None: {said}'
+    assert labels[THRESHOLDS] == {}
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if said in line]
+    assert f'export {finetuned} itself' in line
+    assert f'shift_evaluate.py --config.init_from={source} ' in line
+
+
+@pytest.mark.usefixtures('unverified')
+def test_a_result_of_another_or_of_no_step_gives_no_figures(finetuned, tmp_path, capsys):
+    """That of a run that went on since, and that of an earlier version."""
+    workdir, path = tmp_path / 'run', tmp_path / 'run/result.json'
+    shutil.copytree(finetuned, workdir)
+    judged, _ = checkpoints(workdir)
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {'trained_on/step': judged - 1}))
+    section, labels = exported(workdir, tmp_path / 'stale', '--head')
+    assert section.endswith(f'of step {judged} was not judged; the run judged step {judged - 1}.')
+    assert labels[THRESHOLDS] == {} and 'run the training command again' in capsys.readouterr().err
+    path.write_text(json.dumps({k: v for k, v in result.items() if k != 'trained_on/step'}))
+    section, labels = exported(workdir, tmp_path / 'old', '--head')
+    assert section == (
+        f'None: whether step {judged} was judged is not known: result.json names no step.'
+    )
+    assert labels[THRESHOLDS] == {}
+
+
+def test_a_result_that_cannot_be_read_is_one_line(finetuned, tmp_path, capsys):
+    workdir, out = tmp_path / 'run', tmp_path / 'out'
+    shutil.copytree(finetuned, workdir)
+    (workdir / 'result.json').write_text('{"test/top1": ')
+    run(f'--workdir={workdir}', '--format=orbax', f'--out={out}', expected=2)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f'error: {workdir / "result.json"}: cannot be read: ')
+    assert not out.exists()
 
 
 def test_what_predict_says_of_wrong_input(finetuned, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from big_ssl.models.inputs import NORMALIZATIONS
 from big_ssl.models.networks import ClassifierNetwork
 from big_ssl.tasks import build, trained
 from big_ssl.train import init_from
+
+log = logging.getLogger(__name__)
 
 FEATURES, PROBABILITIES = 'features', 'probabilities'
 EXCLUSIVE = 'logits of classes that exclude one another'
@@ -41,7 +44,8 @@ class Model:
       settings: the config of the training, by dotted keys.
       about: what was saved beside the weights.
       step: at which they were saved.
-      result: figures of the run's `result.json`.
+      result: the run's `result.json`, if the weights that it judged are these; else nothing.
+      not_judged: why a fine-tuned checkpoint has no figures, as a sentence; else ''.
     """
 
     encoder: nn.Module
@@ -52,6 +56,7 @@ class Model:
     about: dict[str, Any]
     step: int
     result: dict[str, Any]
+    not_judged: str = ''
 
     @property
     def image_size(self) -> int:
@@ -118,7 +123,7 @@ def load(workdir: str, *, head: bool, baked: bool) -> Model:
       baked: see `Model`.
 
     Raises:
-      InputError: there is none, or no classifier to go with it.
+      InputError: there is none, no classifier to go with it, or `result.json` cannot be read.
     """
     source = init_from.load(workdir)
     if source.step is None:
@@ -136,6 +141,7 @@ def load(workdir: str, *, head: bool, baked: bool) -> Model:
     if task is not None:
         network = ClassifierNetwork(encoder, task.outputs)
         nested = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), one)
+    result, not_judged = _judged(epath.Path(workdir), source)
     return Model(
         encoder=encoder,
         variables=source.take_all(nested),
@@ -144,11 +150,41 @@ def load(workdir: str, *, head: bool, baked: bool) -> Model:
         settings=source.settings,
         about=source.about,
         step=source.step,
-        result=_result(epath.Path(workdir)),
+        result=result,
+        not_judged=not_judged,
     )
 
 
-def _result(workdir: epath.Path) -> dict[str, Any]:
-    folder = workdir.parent.parent if workdir.parent.name == CHECKPOINTS else workdir
-    path = folder / RESULT
-    return json.loads(path.read_text()) if path.exists() else {}
+def _judged(origin: epath.Path, source: init_from.Source) -> tuple[dict[str, Any], str]:
+    """The result of the run if it judged this step, and else why there is none, as a sentence."""
+    of_checkpoint = origin.parent.name == CHECKPOINTS
+    workdir = origin.parent.parent if of_checkpoint else origin
+    path = workdir / RESULT
+    if not path.exists():
+        return {}, ''
+    try:
+        result = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f'{path}: cannot be read: {error}') from None
+    judged = result.get('trained_on/step')
+    if judged == source.step:
+        return result, ''
+    if 'task' not in source.about:  # pre-training judges nothing
+        return {}, ''
+    if judged is None:
+        why = f'whether step {source.step} was judged is not known: {RESULT} names no step'
+    else:
+        why = f'the checkpoint of step {source.step} was not judged; the run judged step {judged}'
+    if of_checkpoint and judged is not None:
+        remedy = f'export {workdir} itself'
+    else:
+        remedy = f'run the training command again, which judges a step, and export {workdir}'
+    log.warning(
+        '%s. The export has no figures and no thresholds. To have them, %s; to judge this one: '
+        'python -m big_ssl.main --config=configs/shift_evaluate.py --config.init_from=%s '
+        '--config.dataset.manifest=FILE.csv',
+        why,
+        remedy,
+        origin,
+    )
+    return {}, f'None: {why}.'

@@ -118,7 +118,7 @@ def card(model: Model, facts: Facts, verified: str) -> str:
         'Intended use': [facts.intended_use],
         'Limits': _limits(model),
         'Training data': _table(('', ''), _seen(about | {'trained_on/step': model.step})),
-        'Figures': _figures(model.result),
+        'Figures': [model.not_judged] if model.not_judged else _figures(model.result),
         'How to run it': [
             '`python predict.py IMAGE_FOLDER OUT.csv`, with what requirements.txt names installed. '
             f'`sha256sum -c {CHECKSUMS}` tells whether the files are whole.'
