@@ -105,6 +105,7 @@ def _add_views(config: ConfigDict) -> None:
     config.crop = ConfigDict()
     config.crop.area = (0.08, 1.0)  # share of the image
     config.crop.aspect = (0.75, 4 / 3)  # width over height
+    config.crop.min_object_covered = 0.0  # share of the image below which a crop is drawn again
     config.crop.evaluation = 0.875  # centre crop, share of the shorter side
     config.augment = ConfigDict()
     config.augment.jitter_strength = 1.0
@@ -323,6 +324,7 @@ def _check_numbers(config: ConfigDict) -> None:
         'model.projection_layers': (1, 8),
         'label_smoothing': (0, 0.999),
         'crop.evaluation': (0.01, 1),
+        'crop.min_object_covered': (0, 1),
         'bootstrap_replicates': (1, 10**6),
         'monitor.knn_k': (1, 10**6),
         'monitor.max_images': (1, math.inf),
@@ -353,6 +355,11 @@ def _check_numbers(config: ConfigDict) -> None:
         numbers = len(pair) == 2 and all(isinstance(side, int | float) for side in pair)
         if not numbers or not 0 < pair[0] <= pair[1] or (key == 'crop.area' and pair[1] > 1):
             raise InputError(f'config: {key}={pair} is not a valid range (LOW, HIGH)')
+    if config.crop.min_object_covered > config.crop.area[1]:
+        raise InputError(
+            f'config: crop.min_object_covered={config.crop.min_object_covered} is above the '
+            f'largest area of a crop, crop.area={config.crop.area}'
+        )
 
 
 def steps(config: ConfigDict, name: str, *, epoch: int, total: int | None = None) -> int:

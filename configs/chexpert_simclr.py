@@ -29,6 +29,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config.optimizer.scaling = 'linear'
     config.optimizer.weight_decay = 1e-6
     config.temperature = 0.1  # recalled: searched in 0.1, 0.5, 1
+    config.crop.min_object_covered = 0.1  # code
     config.augment.jitter_strength = 0.5
     config.augment.rotation_degrees = 45.0
     config.augment.flip_horizontal = 0.5

@@ -26,4 +26,5 @@ def get_config(variant: str = '') -> ConfigDict:
     config.optimizer.scaling = 'linear'
     config.optimizer.weight_decay = 1e-6
     config.temperature = 0.1
+    config.crop.min_object_covered = 0.1  # code
     return choose_variant(config, variant)

@@ -32,5 +32,6 @@ def get_config(variant: str = '') -> ConfigDict:
     config.optimizer.scaling = 'linear'
     config.optimizer.weight_decay = 1e-4  # open
     config.crop.area = (0.08, 1.0)
+    config.crop.min_object_covered = 0.1  # code
     config.augment.jitter_strength = 1.0
     return choose_variant(config, variant)

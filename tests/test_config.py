@@ -32,6 +32,7 @@ PUBLISHED = {
         'model.depth': 50, 'model.width': 1.0, 'model.stem': 'standard',
         'model.projection_layers': 2, 'model.projection_size': 128,
         'crop.area': (0.08, 1.0), 'crop.aspect': (0.75, 4 / 3), 'crop.evaluation': 0.875,
+        'crop.min_object_covered': 0.1,
         'augment.jitter_strength': 1.0, 'augment.jitter_probability': 0.8,
         'augment.grey_probability': 0.2, 'augment.blur_probability': 0.5,
         'augment.flip_horizontal': 0.5, 'augment.flip_vertical': 0.0,
@@ -45,7 +46,8 @@ PUBLISHED = {
         'optimizer.name': 'lars', 'optimizer.learning_rate': 0.3, 'optimizer.scaling': 'linear',
         'optimizer.schedule': 'cosine', 'optimizer.weight_decay': 1e-6,
         'model.depth': 50, 'model.width': 1.0,
-        'crop.area': (0.08, 1.0), 'augment.jitter_strength': 1.0,
+        'crop.area': (0.08, 1.0), 'crop.min_object_covered': 0.1,
+        'augment.jitter_strength': 1.0,
         'augment.blur_probability': 0.5, 'augment.rotation_degrees': 0.0,
         'splits.train': 'train',
     },
@@ -56,7 +58,8 @@ PUBLISHED = {
         'optimizer.name': 'lars', 'optimizer.learning_rate': 0.1, 'optimizer.scaling': 'linear',
         'optimizer.schedule': 'cosine', 'optimizer.weight_decay': 1e-6,
         'model.depth': 50, 'model.width': 1.0,
-        'crop.area': (0.08, 1.0), 'augment.jitter_strength': 1.0,
+        'crop.area': (0.08, 1.0), 'crop.min_object_covered': 0.1,
+        'augment.jitter_strength': 1.0,
         'augment.blur_probability': 0.5, 'augment.rotation_degrees': 0.0,
         'splits.train': 'train',
     },
@@ -75,6 +78,7 @@ PUBLISHED = {
     'chexpert_simclr': {
         'task': 'contrastive', 'batch_size': 1024, 'total_steps': 100_000, 'image_size': 224,
         'temperature': 0.1, 'optimizer.name': 'lars', 'optimizer.learning_rate': 0.5,
+        'crop.area': (0.08, 1.0), 'crop.min_object_covered': 0.1,
         'augment.jitter_strength': 0.5, 'augment.rotation_degrees': 45.0,
         'augment.flip_horizontal': 0.5, 'augment.blur_probability': 0.0, 'splits.train': 'train',
     },
@@ -87,6 +91,7 @@ PUBLISHED = {
     },
     'imagenet_supervised': {
         'task': 'supervised', 'image_size': 224, 'crop.area': (0.08, 1.0),
+        'crop.min_object_covered': 0.1,
         'augment.jitter_strength': 1.0, 'augment.jitter_probability': 0.8,
         'augment.grey_probability': 0.2, 'augment.blur_probability': 0.5,
         'augment.flip_horizontal': 0.5,
@@ -289,6 +294,7 @@ def test_choices(key, value, hint):
         ('model__projection_layers', [0]),
         ('label_smoothing', [-0.1, 1.0]),
         ('crop__evaluation', [0.0, 1.1]),
+        ('crop__min_object_covered', [-0.1, 1.1, float('nan')]),
         ('bootstrap_replicates', [0]),
         ('monitor__knn_k', [0]),
         ('monitor__max_images', [0]),
@@ -338,6 +344,16 @@ def test_smoothing_is_of_one_label():
 
 def test_limits_are_allowed():
     settle(with_values(label_fraction=1.0, crop__area=(1.0, 1.0), crop__aspect=(2.0, 3.0), seed=0))
+
+
+def test_no_crop_may_be_asked_to_cover_more_than_its_largest_area():
+    settle(with_values(crop__area=(0.08, 0.3), crop__min_object_covered=0.3))
+    with pytest.raises(InputError) as caught:
+        settle(with_values(crop__area=(0.01, 0.05), crop__min_object_covered=0.1))
+    assert str(caught.value) == (
+        'config: crop.min_object_covered=0.1 is above the largest area of a crop, '
+        'crop.area=(0.01, 0.05)'
+    )
 
 
 def test_nearest():

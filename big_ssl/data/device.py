@@ -18,7 +18,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
-from big_ssl.augment.crops import crop_boxes
+from big_ssl.augment.crops import Crop, crop_boxes
 from big_ssl.augment.geometry import crop_and_resize
 from big_ssl.data import buffers, permutation
 from big_ssl.data.cases import Units
@@ -65,7 +65,7 @@ class Layout:
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=('stored', 'sizes', 'offsets', 'images', 'groups', 'by_image'),
-    meta_fields=('layout', 'seed', 'batch_size', 'views', 'area', 'aspect', 'mesh'),
+    meta_fields=('layout', 'seed', 'batch_size', 'views', 'crop', 'mesh'),
 )
 @dataclasses.dataclass(frozen=True)
 class Pool:
@@ -79,7 +79,7 @@ class Pool:
       by_image: further facts of each image, by name.
       layout: of an image in `stored`.
       seed, batch_size, views: as in `Sampler`.
-      area, aspect: as in `crop_boxes`.
+      crop: which boxes become views.
       mesh: of all devices.
     """
 
@@ -93,8 +93,7 @@ class Pool:
     seed: int
     batch_size: int
     views: int
-    area: tuple[float, float]
-    aspect: tuple[float, float]
+    crop: Crop
     mesh: Mesh
 
 
@@ -105,15 +104,14 @@ def make_pool(
     mesh: Mesh,
     *,
     layout: Layout,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
+    crop: Crop,
 ) -> Pool:
     """Decodes the images that the sampler draws from; each process those of its own devices.
 
     Args:
       by_image: facts of every row of the manifest.
       layout: of the stored images.
-      area, aspect: as in `crop_boxes`.
+      crop: which boxes become views.
 
     Raises:
       InputError: one does not decode.
@@ -135,8 +133,7 @@ def make_pool(
         seed=sampler.seed,
         batch_size=sampler.batch_size,
         views=sampler.views,
-        area=area,
-        aspect=aspect,
+        crop=crop,
         mesh=mesh,
     )
 
@@ -162,9 +159,7 @@ def draw_batch(pool: Pool, step: Int[Array, '']) -> dict[str, Array]:
         )
         sides = arrays.sizes[drawn.images].astype(jnp.int64)
         uniforms = crop_uniforms(drawn.examples, pool.seed, pool.views, jnp)
-        boxes = crop_boxes(
-            uniforms, sides[..., 0], sides[..., 1], area=pool.area, aspect=pool.aspect
-        )
+        boxes = crop_boxes(uniforms, sides[..., 0], sides[..., 1], pool.crop)
         scale = pool.layout.size / jnp.concatenate([sides, sides], axis=-1)
         each = {
             'examples': drawn.examples.astype(jnp.uint32),

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 from ml_collections import ConfigDict
 
+from big_ssl.augment.crops import Crop
 from big_ssl.augment.simclr import Augmentation, augment
 from big_ssl.data import device
 from big_ssl.data.device import Layout
@@ -51,7 +52,7 @@ class Feed:
         self._table, self._sampler, self._mesh = table, sampler, mesh
         self._by_image = by_image or {}
         self._local = mesh_lib.local_part(sampler.batch_size)
-        self._crop = {'area': tuple(config.crop.area), 'aspect': tuple(config.crop.aspect)}
+        self._crop = crop_of(config)
         self._size = config.image_size
         self._pool: device.Pool | None = None
         if config.dataset.placement == 'device':
@@ -60,7 +61,7 @@ class Feed:
             check_room(layout, len(rows), mesh, device_memory(jax.local_devices()))
             _warn_if_soft(table.sizes[rows], layout.size, config.image_size)
             self._pool = device.make_pool(
-                table, sampler, self._by_image, mesh, layout=layout, **self._crop
+                table, sampler, self._by_image, mesh, layout=layout, crop=self._crop
             )
 
     def batches(self, steps: range) -> Iterator[Batch]:
@@ -76,7 +77,7 @@ class Feed:
         from big_ssl.data.pipeline import host_batches  # imports OpenCV
 
         images = host_batches(
-            self._table, self._sampler, steps, self._local, size=self._size, **self._crop
+            self._table, self._sampler, steps, self._local, size=self._size, crop=self._crop
         )
         for step, pixels in zip(steps, images):
             indices = self._sampler.batch(step)
@@ -125,6 +126,12 @@ def augmented(config: ConfigDict, batch: Batch, step: Array) -> Float[Array, 'b 
         jax.random.fold_in(jax.random.fold_in(key, 1), step),
         Augmentation(**config.augment),
     )
+
+
+def crop_of(config: ConfigDict) -> Crop:
+    """Which boxes of an image become views in training, as `config.crop` says."""
+    crop = config.crop
+    return Crop(tuple(crop.area), tuple(crop.aspect), crop.min_object_covered)
 
 
 def stored_layout(config: ConfigDict, channels: int) -> Layout:

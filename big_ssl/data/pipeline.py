@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from big_ssl import processes
-from big_ssl.augment.crops import crop_boxes
+from big_ssl.augment.crops import Crop, crop_boxes
 from big_ssl.data import views
 from big_ssl.data.buffers import Buffers
 from big_ssl.data.image_files import JPEG
@@ -46,8 +46,7 @@ def host_batches(
     part: slice,
     *,
     size: int,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
+    crop: Crop,
 ) -> Iterator[UInt8[np.ndarray, 'b v h w c']]:
     """The cropped views of `sampler.batch(step)[part]` for each step, in order.
 
@@ -57,8 +56,7 @@ def host_batches(
       steps: consecutive steps.
       part: this host's examples of the global batch.
       size: side of a view in pixels.
-      area: share of the image that a crop covers.
-      aspect: width over height of a crop.
+      crop: which boxes become views.
 
     Raises:
       InputError: an image that does not decode, by file and row.
@@ -68,7 +66,7 @@ def host_batches(
     buffers = Buffers((examples, sampler.views, size, size, table.channels), np.uint8)
 
     def begin(step: int) -> tuple[np.ndarray, list[Future]]:
-        plan = planned(table, sampler, sampler.batch(step)[part], size, area, aspect)
+        plan = planned(table, sampler, sampler.batch(step)[part], size, crop)
         out = buffers.take()
         load = functools.partial(_load, table, plan, out)
         starts = range(0, len(out), _AT_ONCE)
@@ -93,15 +91,14 @@ def planned(
     sampler: Sampler,
     batch: Indices,
     size: int,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
+    crop: Crop,
 ) -> Plan:
     """Which images, boxes and ratios a batch asks for.
 
     An image is decoded at one ratio for all views of an example. Arguments as in `host_batches`.
     """
     height, width = np.moveaxis(table.sizes[batch.images], -1, 0)
-    boxes = crop_boxes(sampler.crops(batch), height, width, area=area, aspect=aspect)
+    boxes = crop_boxes(sampler.crops(batch), height, width, crop)
     boxes = _as_stored(boxes, height, width, table.orientations[batch.images])
     shorter = boxes[..., 2:].min(axis=-1)
     ratio = np.ones_like(shorter)

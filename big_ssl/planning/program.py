@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from big_ssl.data.device import Pool
-from big_ssl.data.feed import Batch, stored_layout
+from big_ssl.data.feed import Batch, crop_of, stored_layout
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
 from big_ssl.models.networks import ClassifierNetwork
@@ -113,8 +113,7 @@ def _pool(
         seed=config.seed,
         batch_size=config.batch_size,
         views=views,
-        area=tuple(config.crop.area),
-        aspect=tuple(config.crop.aspect),
+        crop=crop_of(config),
         mesh=mesh,
     )
 

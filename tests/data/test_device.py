@@ -8,18 +8,19 @@ import pytest
 from PIL import Image
 
 from benchmarks.photographs import textured
-from big_ssl.augment.crops import crop_boxes
+from big_ssl.augment.crops import Crop, crop_boxes
 from big_ssl.config import defaults
 from big_ssl.data import device, feed
 from big_ssl.data.cases import Units, units_of_cases, units_of_images
 from big_ssl.data.device import Layout, Pool, cropped, draw_batch, make_pool
 from big_ssl.data.images import read_headers
+from big_ssl.data.pipeline import host_batches
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
 from big_ssl.train.mesh import make_mesh
 from tests.helpers import manifest_of, save, smooth
 
-CROP = {'area': (0.08, 1.0), 'aspect': (0.75, 4 / 3)}
+CROP = Crop(min_object_covered=0.1)
 SHAPES = [(60, 80), (64, 48), (100, 100), (90, 70), (70, 70), (48, 96)]
 
 
@@ -41,7 +42,7 @@ def sampler_of(table, units=units_of_cases, batch_size=8):
 def pool_of(table, sampler=None, mesh=None, size=40, by_image=None):
     sampler, mesh = sampler or sampler_of(table), mesh or make_mesh()
     layout = Layout(size, table.channels)
-    return make_pool(table, sampler, by_image or {}, mesh, layout=layout, **CROP)
+    return make_pool(table, sampler, by_image or {}, mesh, layout=layout, crop=CROP)
 
 
 def images_in(pool):
@@ -109,7 +110,7 @@ def test_draws_are_those_of_the_host(table, units, step):
     assert np.array_equal(found['groups'], batch.groups)
     assert np.array_equal(found['targets'], targets[batch.images[:, 0]])
     sides = table.sizes[batch.images]
-    expected = crop_boxes(sampler.crops(batch), sides[..., 0], sides[..., 1], **CROP)
+    expected = crop_boxes(sampler.crops(batch), sides[..., 0], sides[..., 1], CROP)
     assert found['boxes'].dtype == np.float32
     assert abs(found['boxes'] * np.tile(sides / 50, 2) - expected).max() < 1e-4
 
@@ -127,14 +128,14 @@ def test_draws_of_large_and_uneven_data_sets(count, views):
         stored=jnp.zeros((8, 32, 128), jnp.uint8), layout=Layout(10, 1), sizes=jnp.asarray(sizes),
         offsets=jnp.asarray(offsets), images=jnp.asarray(units.images),
         groups=jnp.asarray(units.groups), by_image={}, seed=3, batch_size=64, views=views,
-        mesh=make_mesh(), **CROP,
+        mesh=make_mesh(), crop=CROP,
     )  # fmt: skip
     for step in (0, count // 64, 12345):
         found, batch = drawn_of(pool, step), sampler.batch(step)
         assert np.array_equal(found['position'], batch.images)
         assert np.array_equal(found['groups'], batch.groups)
         sides = sizes[batch.images]
-        boxes = crop_boxes(sampler.crops(batch), sides[..., 0], sides[..., 1], **CROP)
+        boxes = crop_boxes(sampler.crops(batch), sides[..., 0], sides[..., 1], CROP)
         assert np.allclose(found['boxes'], boxes * (10 / np.tile(sides, 2)), rtol=1e-6)
 
 
@@ -160,7 +161,7 @@ def config_of(placement):
     config.image_size = 32
     config.batch_size = 8
     config.dataset.placement = placement
-    config.crop.area, config.crop.aspect = CROP['area'], CROP['aspect']
+    config.crop.update(CROP._asdict())
     return config
 
 
@@ -188,6 +189,25 @@ def test_both_ways_differ_by_resampling_alone(table):
         assert difference.mean(axis=(2, 3, 4)).max() < 1
         assert abs(a - b[::-1].astype(float)).mean() > 20
         assert np.array_equal(of_host['examples'], of_device['examples'])
+
+
+def test_a_run_draws_the_same_boxes_in_both_ways_as_its_config_says(table):
+    """CROP takes fewer boxes than are drawn: with the defaults some of these are others."""
+    sampler = sampler_of(table)
+    batch = sampler.batch(5)
+    sides = table.sizes[batch.images]
+    expected, usual = (
+        crop_boxes(sampler.crops(batch), sides[..., 0], sides[..., 1], crop)
+        for crop in (CROP, Crop())
+    )
+    assert (expected != usual).any()
+    (of_device,) = fed(table, 'device', range(5, 6))
+    scaled = np.asarray(of_device['boxes']) * np.tile(sides / 64, 2)
+    np.testing.assert_array_equal(np.rint(scaled), expected)
+    assert abs(scaled - expected).max() < 1e-4
+    (of_host,) = fed(table, 'host', range(5, 6))
+    (views,) = host_batches(table, sampler, range(5, 6), slice(None), size=32, crop=CROP)
+    np.testing.assert_array_equal(of_host['views'], views)
 
 
 def detail(views):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from big_ssl.augment.crops import crop_boxes
+from big_ssl.augment.crops import Crop, crop_boxes
 from big_ssl.data import windows
 from big_ssl.data.cases import Units, units_of_cases, units_of_images
 from big_ssl.data.images import read_headers
@@ -11,7 +11,7 @@ from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
 from tests.helpers import manifest_of, save, smooth
 
-CROP = {'area': (0.08, 1.0), 'aspect': (0.75, 4 / 3)}
+CROP = Crop()
 WHOLE = slice(None)
 
 
@@ -33,17 +33,19 @@ def sampler_of(table, pairing='case', batch_size=4, views=2, seed=0):
 
 
 def views_of(table, sampler, steps, part=WHOLE, size=16):
-    return list(host_batches(table, sampler, steps, part, size=size, **CROP))
+    return list(host_batches(table, sampler, steps, part, size=size, crop=CROP))
 
 
 def by_pillow(table, sampler, step, size, reduced_to=None):
     """Every view by Pillow: whole image, crop of the box, BILINEAR."""
     batch = sampler.batch(step)
     sides = table.sizes[batch.images]
-    boxes = crop_boxes(sampler.crops(batch), sides[..., 0], sides[..., 1], **CROP)
+    boxes = crop_boxes(sampler.crops(batch), sides[..., 0], sides[..., 1], CROP)
     views = np.zeros((*batch.images.shape, size, size, table.channels))
     for place in np.ndindex(batch.images.shape):
         image = Image.open(table.manifest.image_path[batch.images[place]])
+        if table.channels == 1:
+            image.draft('L', image.size)  # of a JPEG, the luma that it stores
         image = ImageOps.exif_transpose(image).convert('RGB' if table.channels == 3 else 'L')
         y, x, height, width = boxes[place].tolist()
         view = image.crop((x, y, x + width, y + height)).resize((size, size), Image.BILINEAR)
@@ -94,7 +96,7 @@ def test_jpegs_decoded_at_a_reduced_size_stay_close(tmp_path, pairing):
 
 
 def test_grey_to_three_channels_and_colour_to_one(tmp_path):
-    """One level of the resize and one of the grey value, whose weights are rounded differently."""
+    """One level of the resize, and one of the grey of a colour PNG, which is rounded down."""
     save(tmp_path / 'a.png', smooth(30, 40)[..., 0])
     save(tmp_path / 'b.jpg', smooth(30, 40, seed=1)[..., 0])
     save(tmp_path / 'c.png', smooth(30, 40, seed=2))
@@ -227,7 +229,7 @@ def test_a_file_that_breaks_under_way_is_named(tmp_path, form, damage):
     assert len(set(order.tolist())) == 40
     victim = int(order[25])  # in the seventh batch
     damage(tmp_path / f'{victim}.{form}')
-    batches = host_batches(table, sampler, range(10), WHOLE, size=16, **CROP)
+    batches = host_batches(table, sampler, range(10), WHOLE, size=16, crop=CROP)
     for _ in range(6):
         next(batches)
     with pytest.raises(InputError) as caught:
