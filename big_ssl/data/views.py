@@ -28,12 +28,17 @@ def decode(
 ) -> UInt8[np.ndarray, 'h w *c']:
     """The image as it is stored, not turned; [h, w] where it has one channel, else [h, w, 3].
 
+    It is what Pillow decodes, bit by bit, but for colour that is read as grey. Of a colour JPEG it
+    is the luma that the file stores (Pillow's `draft('L')`, bit by bit); `convert('L')` of the
+    colours is the same, save where one of these had to be clipped to 0 or 255: there it may differ
+    by tens of levels. Of a colour PNG it is `convert('L')` or one level less: OpenCV rounds down.
+
     Args:
       data: the encoded image.
       kind: `JPEG`, `PNG` or `PNG16` of `image_files`.
       channels: 1 or 3; an image of 16 bits stays [h, w].
-      ratio: one of JPEG_RATIOS; the sides of a JPEG are divided by it, rounded up. At 1 the result
-        is Pillow's, bit by bit.
+      ratio: one of JPEG_RATIOS; the sides of a JPEG are divided by it, rounded up (as by
+        Pillow's `draft`).
       window: turns 16 bits into 8.
 
     Raises:

@@ -48,12 +48,46 @@ def test_jpegs_at_a_reduced_scale_are_pillows_drafts(ratio):
     assert np.array_equal(found, np.asarray(draft))
 
 
-def test_one_channel_of_a_colour_image_is_pillows_luma():
-    """Within 2 levels: a JPEG's own luma was rounded before its chroma was thinned out."""
-    data = encoded(Image.fromarray(smooth(40, 50)), quality=95)
-    found = views.decode(data, JPEG, 1).astype(float)
-    assert found.shape == (40, 50)
-    assert abs(found - np.asarray(Image.open(io.BytesIO(data)).convert('L'))).max() <= 2
+def noise(height, width):
+    """Colours far apart in neighbouring pixels: many are out of range once a JPEG is decoded."""
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize('mode', ['1', 'L', 'LA'])
+@pytest.mark.parametrize('form', ['JPEG', 'PNG'])
+def test_one_channel_of_a_grey_image_is_pillows(mode, form):
+    if form == 'JPEG' and mode != 'L':
+        pytest.skip('no such JPEG')
+    data = encoded(Image.fromarray(textured(37, 51)).convert(mode), form)
+    found = views.decode(data, JPEG if form == 'JPEG' else PNG, 1)
+    assert np.array_equal(found, np.asarray(Image.open(io.BytesIO(data)).convert('L')))
+
+
+@pytest.mark.parametrize('make', [smooth, textured, noise])
+@pytest.mark.parametrize('options', [{'quality': 30}, {'quality': 95}, {'subsampling': 0}])
+def test_one_channel_of_a_colour_jpeg_is_the_luma_that_it_stores(make, options):
+    """As Pillow's draft. What Pillow makes of the colours differs where these were clipped."""
+    data = encoded(Image.fromarray(make(120, 170)), **options)
+    for ratio in (1, 2, 4, 8):
+        draft = Image.open(io.BytesIO(data))
+        draft.draft('L', (170 // ratio, 120 // ratio))
+        assert np.array_equal(views.decode(data, JPEG, 1, ratio=ratio), np.asarray(draft))
+    colours = Image.open(io.BytesIO(data))
+    difference = views.decode(data, JPEG, 1).astype(int) - np.asarray(colours.convert('L'))
+    clipped = np.isin(np.asarray(colours), (0, 255)).any(axis=-1)
+    assert not difference[~clipped].any()
+    assert abs(difference).max() <= 64
+    if make is noise:
+        assert abs(difference).max() >= 4
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'P'])
+def test_one_channel_of_a_colour_png_is_rounded_down(mode):
+    levels = np.arange(0, 256, 5, dtype=np.uint8)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, len(levels), 3)
+    data = encoded(Image.fromarray(colours).convert(mode), 'PNG')
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert('L')).astype(int)
+    assert set(np.unique(views.decode(data, PNG, 1) - expected)) == {-1, 0}
 
 
 @pytest.mark.parametrize('data', [b'', b'not an image', encoded(Image.new('RGB', (9, 9)))[:-40]])
