@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Num, Shaped
@@ -22,18 +22,23 @@ def groups(
 ) -> Shaped[np.ndarray, ' n']:
     """Name of the group of each case; '' is 'not known'.
 
+    The values in which the images of a case differ are joined by '|'; an image without one does not
+    count ('f|' is 'f'). Of numbers the first counts, and those that are not finite ('nan') are as
+    if they were not there; words make a group of their own ('f|m').
+
     A column whose known values are all numbers, more than ten different ones, is cut into bands at
     the ascending edges: '<20', '20-39', ..., '>=80'. A band is named by whole numbers, and 39.5
-    belongs to '20-39' (completed years). Not-a-number is then 'not known' too. Of values joined by
-    '|', in which the images of a case differ, the first number counts; words make a group ('f|m').
+    belongs to '20-39' (completed years).
     """
-    values = [str(value).strip() for value in column]
-    parts = [[part.strip() for part in value.split(_JOINED_BY)] for value in values]
-    if _numbers([*itertools.chain(*parts)]) is not None:
-        values = [first for first, *_ in parts]
-    numbers = _numbers(values)
-    if numbers is None or not edges or len(set(numbers[~np.isnan(numbers)])) <= _MAX_NUMBERS:
+    parts = [
+        [part for part in map(str.strip, str(value).split(_JOINED_BY)) if part] for value in column
+    ]
+    if are_numbers := _are_numbers(itertools.chain(*parts)):
+        parts = [[part for part in some if np.isfinite(float(part))][:1] for some in parts]
+    values = [_JOINED_BY.join(some) for some in parts]
+    if not are_numbers or not edges or len(set(map(float, filter(None, values)))) <= _MAX_NUMBERS:
         return np.array([value or NOT_KNOWN for value in values])
+    numbers = np.array([float(value or 'nan') for value in values])
     inner = [f'{low}-{high - 1}' for low, high in zip(edges, edges[1:])]
     bands = np.array([f'<{edges[0]}', *inner, f'>={edges[-1]}'])
     names = bands[np.searchsorted(edges, numbers, side='right').clip(max=len(edges))]
@@ -91,10 +96,8 @@ def summarise_groups(
     return result
 
 
-def _numbers(values: Sequence[str]) -> Float[np.ndarray, ' n'] | None:
-    """NaN for ''; None if a value is no number."""
+def _are_numbers(values: Iterable[str]) -> bool:
     try:
-        numbers = np.array([float(value or 'nan') for value in values])
+        return bool([float(value) for value in values])
     except ValueError:
-        return None
-    return np.where(np.isfinite(numbers), numbers, np.nan)
+        return False

@@ -16,8 +16,28 @@ def test_values_that_the_images_of_a_case_do_not_share():
     assert subgroups.groups(['f', 'f|m', 'm']).tolist() == ['f', 'f|m', 'm']
     ages = [str(age) for age in range(30, 50)] + ['39|41', '41|39', '|19', '19|']
     names = subgroups.groups(ages)
-    assert names[-4:].tolist() == ['20-39', '40-59', 'not known', '<20']
+    assert names[-4:].tolist() == ['20-39', '40-59', '<20', '<20']
     assert subgroups.groups(['1', '2|1', '2']).tolist() == ['1', '2', '2']
+
+
+def test_an_image_without_a_value_does_not_count():
+    """Of a case whose images have 45, 46 and no age, in whatever order: 45 if it comes first."""
+    ages = [str(age) for age in range(30, 50)]
+    joined = ['|45', '45|', '|45|46', 'nan|45', '45|nan', ' | 45', 'inf|45', '|', 'nan|', '|19']
+    for edges in ((20, 40), ()):
+        names = subgroups.groups([*ages, *joined], edges)[len(ages) :].tolist()
+        known, young = ('>=40', '<20') if edges else ('45', '19')
+        assert names == 7 * [known] + 2 * ['not known'] + [young]
+    words = subgroups.groups(['f|', '|f', 'm | ', '|f||m|', '||', 'f|m'])
+    assert words.tolist() == ['f', 'f', 'm', 'f|m', 'not known', 'f|m']
+    assert subgroups.ordered(words) == ['f', 'f|m', 'm', 'not known']
+    grades = subgroups.groups(['|1', '2|', 'nan', '1|2'])
+    assert grades.tolist() == ['1', '2', 'not known', '1']
+
+
+def test_a_column_without_any_value():
+    for column in ([''], ['|', ''], ['nan'], ['nan|inf', '']):
+        assert set(subgroups.groups(column)) == {'not known'}
 
 
 def test_ages_are_cut_into_bands_by_completed_years():
