@@ -109,15 +109,20 @@ def rename(manifest: Manifest, names: Names) -> Manifest:
     return dataclasses.replace(manifest, label=Text(labels), label_in_table=manifest.label)
 
 
-def _renamed(label: str, names: Names, outside: collections.Counter[str], where: str) -> str:
+def _renamed(joined: str, names: Names, outside: collections.Counter[str], where: str) -> str:
     if not names.multilabel:
-        return _class_of(label, names, outside, where)
+        return _class_of(joined, names, outside, where)
     kept: dict[str, str] = {}
-    for part in filter(None, map(str.strip, label.split(SEPARATOR))):
+    for part in filter(None, map(str.strip, joined.split(SEPARATOR))):
         mark = UNCERTAIN if part.endswith(UNCERTAIN) else ''
-        name = _class_of(part.removesuffix(UNCERTAIN).strip(), names, outside, where)
+        label = part.removesuffix(UNCERTAIN).strip()
+        name = _class_of(label, names, outside, where)
+        if not name and _folded(label) == _folded(names.negative):
+            name = names.negative
         if name and not (mark and name in kept):  # of two that mean one class the certain one holds
             kept[name] = mark
+    if names.meaning.get(_folded(names.negative)) == '' and kept.get(names.negative) == '':
+        del kept[names.negative]  # the map makes nothing of it; in doubt it is doubt of every class
     return SEPARATOR.join(name + mark for name, mark in kept.items()) or SEPARATOR
 
 

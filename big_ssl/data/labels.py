@@ -26,7 +26,8 @@ class Task:
     Attributes:
       classes: names, in the order of the scores.
       multilabel: any number of classes at once, else exactly one.
-      negative: of a multi-label task, the label that means none of the classes ("No Finding").
+      negative: of a multi-label task, the label that means none of the classes ("No Finding"; see
+        `encode` for "No Finding?").
       uncertain_class: of a multi-label task, "uncertain" is learnt as a third outcome of each class
         (U-MultiClass of Irvin et al. 2019, CheXpert, section 3).
     """
@@ -106,7 +107,12 @@ def encode(
 ) -> Int[np.ndarray, ' n'] | Float[np.ndarray, 'n k']:
     """Class numbers int32 [n], or float32 [n, k] for a multi-label task: 0, 1, NaN (not known).
 
-    A class that a multi-label row does not name is negative there.
+    A class that a multi-label row does not name is negative there, unless the row says `NEGATIVE?`
+    (`Task.negative`, "No Finding?"): whether there is none is uncertain, and so is each class that
+    the row does not name. Under 'ignore' and 'own_class' these are as classes marked uncertain.
+    Under 'zeros' and 'ones' the label is as if it were absent or certain, and they are 0 either
+    way: no policy makes findings of a doubtful "No Finding". Of a label with and without the mark
+    the certain one holds.
 
     Args:
       uncertain: what `LABEL?` is, one of `POLICIES`: 'ignore' (NaN), 'zeros', 'ones', or
@@ -127,9 +133,12 @@ def encode_names(
     """`encode` of labels as strings; `where` names one of them in a message."""
     number = {name: i for i, name in enumerate(task.classes)}
     doubt = {'ignore': np.nan, 'zeros': 0, 'ones': 1, 'own_class': UNCERTAIN_CLASS}[uncertain]
+    not_named = 0 if uncertain == 'ones' else doubt  # where a row says NEGATIVE?
     targets = np.zeros((len(names), len(task.classes)), np.float32)
     for i, label in enumerate(names):
         parts = _names(label, task.multilabel)
+        if (task.negative, False) in parts and (task.negative, True) not in parts:
+            targets[i] = not_named
         for name, certain in sorted(parts, key=lambda part: part[1]):  # the certain one holds
             if task.multilabel and name == task.negative:
                 continue

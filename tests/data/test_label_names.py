@@ -66,6 +66,20 @@ def test_chestxray14_onto_chexpert(tmp_path):
     assert found == ['Pleural Effusion', '|', '|', 'Edema|Pleural Effusion', '']
 
 
+def test_an_uncertain_no_finding_stays_one(tmp_path):
+    """The shipped map makes nothing of "No Finding": with the mark it is doubt of every class."""
+    classes = ('Atelectasis', 'Cardiomegaly', 'Consolidation', 'Edema', 'Pleural Effusion')
+    labels = ['No Finding?', 'no finding?', 'Effusion|No Finding?', 'No Finding?|No Finding',
+              'Hernia?', 'Hernia|No Finding?']  # fmt: skip
+    settings = {'kind': 'multi', 'other': 'ignore', 'negative': 'No Finding'}
+    expected = ['No Finding?', 'No Finding?', 'Pleural Effusion|No Finding?', '|', '|',
+                'No Finding?']  # fmt: skip
+    assert renamed(tmp_path, labels, classes, map='chestxray14', **settings) == expected
+    without_map = [name.replace('Effusion', 'Pleural Effusion') for name in labels]
+    expected[3] = 'No Finding'
+    assert renamed(tmp_path, without_map, classes, **settings) == expected
+
+
 def test_a_users_map(tmp_path):
     path = written(tmp_path, '# by me\nlabel,class\nNEV, nevus\nMel,melanoma\nSCC,\n')
     assert names(map=path).classes == ('nevus', 'melanoma')

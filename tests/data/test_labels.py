@@ -1,10 +1,12 @@
 import collections
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from big_ssl.data.cases import case_names, codes
 from big_ssl.data.labels import Task, case_label, encode, find_task, fraction, labelled
+from big_ssl.data.sources import rows as sources
 from big_ssl.errors import InputError
 from tests.helpers import manifest_of
 
@@ -203,6 +205,69 @@ def test_uncertain_labels(tmp_path, policy, value):
     assert task.outputs == (6 if policy == 'own_class' else 2)
     expected = [[value, 1], [1, 0], [0, value], [1, 0]]
     np.testing.assert_array_equal(encode(manifest, np.arange(4), task, policy), expected)
+
+
+@pytest.mark.parametrize(
+    ('policy', 'doubt', 'unnamed'),
+    [
+        ('ignore', np.nan, np.nan),
+        ('zeros', 0, 0),
+        ('ones', 1, 0),  # no findings are made of a doubtful "No Finding"
+        ('own_class', 2, 2),
+    ],
+)
+def test_an_uncertain_no_finding(tmp_path, policy, doubt, unnamed):
+    expected = {  # edema, effusion, fracture
+        'No Finding?': [unnamed, unnamed, unnamed],
+        ' No Finding ? ': [unnamed, unnamed, unnamed],
+        'No Finding': [0, 0, 0],
+        'No Finding|No Finding?': [0, 0, 0],
+        'No Finding?|No Finding': [0, 0, 0],
+        'edema|No Finding?': [1, unnamed, unnamed],
+        'No Finding?|edema': [1, unnamed, unnamed],
+        'effusion?|No Finding?': [unnamed, doubt, unnamed],
+        'edema|No Finding': [1, 0, 0],
+        'effusion?|No Finding': [0, doubt, 0],
+        '|': [0, 0, 0],
+        'edema|effusion|fracture|No Finding?': [1, 1, 1],
+    }
+    manifest = table(tmp_path, list(expected))
+    rows = np.arange(len(expected))
+    task = find_task(manifest, rows, 'multi', 'No Finding', uncertain=policy)
+    assert task.classes == ('edema', 'effusion', 'fracture')
+    np.testing.assert_array_equal(encode(manifest, rows, task, policy), [*expected.values()])
+
+
+def test_an_uncertain_no_finding_of_a_published_table(tmp_path):
+    """CheXpert's columns: -1 is uncertain, and nothing is not mentioned."""
+    columns = {
+        'No Finding': ['-1.0', '1.0', '', '-1.0'],
+        'Edema': ['', '', '-1.0', '1.0'],
+        'Fracture': ['', '0.0', '', ''],
+    }
+    found = sources.findings(pd.DataFrame(columns), [*columns])
+    assert found.tolist() == ['No Finding?', 'No Finding', 'Edema?', 'No Finding?|Edema']
+    manifest = table(tmp_path, found)
+    task = find_task(manifest, np.arange(4), 'multi', 'No Finding', classes=('Edema', 'Fracture'))
+    expected = [[np.nan, np.nan], [0, 0], [np.nan, 0], [1, np.nan]]
+    np.testing.assert_array_equal(encode(manifest, np.arange(4), task), expected)
+
+
+def test_an_uncertain_label_that_is_no_negative_one_is_an_unknown_class(tmp_path):
+    manifest = table(tmp_path, ['edema', 'No Finding?'])
+    task = find_task(manifest, np.arange(1), 'multi')
+    with pytest.raises(InputError, match="row 3: label 'No Finding' does not occur"):
+        encode(manifest, np.arange(2), task)
+
+
+def test_a_fraction_counts_no_uncertain_finding(tmp_path):
+    """Rows of `No Finding?` are of no class: a stratum with those that have none."""
+    labels = ['No Finding?'] * 40 + ['|'] * 40 + ['edema'] * 20
+    manifest = table(tmp_path, labels)
+    rows = np.arange(len(labels))
+    task = find_task(manifest, rows, 'multi', 'No Finding')
+    kept = collections.Counter(manifest.label[fraction(manifest, rows, 0.1, 0, task)])
+    assert kept['edema'] == 2 and kept['|'] + kept['No Finding?'] == 8
 
 
 @pytest.mark.parametrize(
