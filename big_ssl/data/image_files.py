@@ -5,22 +5,21 @@ absurd size) is refused.
 """
 
 import contextlib
-import struct
 import warnings
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
-from PIL import Image, ImageOps
+from PIL import Image
 
+from big_ssl.data import orientation
 from big_ssl.errors import InputError
 
 JPEG, PNG, PNG16 = range(3)
 EIGHT_BIT = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
 GREY = ('1', 'L', 'LA')
 SIXTEEN_BIT = ('I;16', 'I;16B', 'I;16L', 'I;16N')
-_ORIENTATION = 0x0112  # the EXIF tag
 
 
 @contextlib.contextmanager
@@ -84,34 +83,16 @@ def _problem(image: Image.Image, max_pixels: int) -> str:
     return ''
 
 
-def orientation(image: Image.Image) -> int:
-    """EXIF's number, 1 (upright) to 8, from what stands before the pixels."""
-    if image.format == 'PNG' and 'exif' not in image.info:
-        return 1  # asking further would decode the whole image
-    try:
-        found = image.getexif().get(_ORIENTATION, 1)
-    except (OSError, ValueError, SyntaxError, struct.error):  # damaged EXIF says nothing
-        return 1
-    return found if found in range(1, 9) else 1
-
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width as a person sees them."""
-    turned = orientation(image) > 4
-    return (image.width, image.height) if turned else (image.height, image.width)
-
-
 @damage()
 def upright(image: Image.Image, mode: str) -> Image.Image:
-    """Decoded, turned as EXIF says, and converted to Pillow's `mode`.
+    """Decoded, turned as EXIF or XMP says, and converted to Pillow's `mode`; 16 bits stay.
 
     Raises:
       ValueError: it does not decode.
     """
     try:
-        turn = orientation(image) != 1
         image.load()
-        whole = ImageOps.exif_transpose(image) if turn else image
+        whole = orientation.turned(image)
         return whole if image.mode in SIXTEEN_BIT else whole.convert(mode)
     except (OSError, ValueError, SyntaxError, MemoryError) as error:
         raise ValueError(f'does not decode: {" ".join(str(error).split())}') from None
@@ -122,7 +103,7 @@ def is_16_bit(image: Image.Image) -> bool:
 
 
 class Header(NamedTuple):
-    """What stands before the pixels.
+    """What is known without decoding the pixels.
 
     Attributes:
       format: `JPEG`, `PNG` or `PNG16`.
@@ -138,11 +119,18 @@ class Header(NamedTuple):
     grey: bool
 
 
+@damage()
 def header(image: Image.Image) -> Header:
+    """What is known of an image that has not been decoded.
+
+    Raises:
+      ValueError: it would not decode, for what stands behind the pixels.
+    """
     png = PNG16 if is_16_bit(image) else PNG
     kind = png if image.format == 'PNG' else JPEG
-    grey = is_16_bit(image) or image.mode in GREY
-    return Header(kind, *upright_size(image), orientation(image), grey)
+    turn = orientation.undecoded(image)
+    width, height = image.size if turn <= 4 else image.size[::-1]
+    return Header(kind, height, width, turn, grey=is_16_bit(image) or image.mode in GREY)
 
 
 def sixteen_bit(image: Image.Image) -> UInt16[np.ndarray, 'h w']:

@@ -86,7 +86,10 @@ def _read_files(
 
     def header(row: int) -> image_files.Header:
         with _opened(table, row) as image:
-            return image_files.header(image)
+            try:
+                return image_files.header(image)
+            except ValueError as error:
+                raise table.error(row, error) from None
 
     grey = np.zeros(len(rows), bool)
     for i, found in enumerate(in_parallel(header, rows.tolist())):

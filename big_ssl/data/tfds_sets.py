@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _FORMAT = 'array_record'
 _AT_ONCE, _ROWS_AT_ONCE = 256, 50_000  # records read, rows held as Python's own
+_HEADERS = 2  # raise it when `image_files.header` says something else of the same file
 
 
 def open_tfds(
@@ -121,7 +122,7 @@ def _cache(shards: list[str], image: str) -> Path:
     for path in shards:
         facts = Path(path).stat()
         digest.update(f'{path}\0{facts.st_size}\0{facts.st_mtime_ns}\0'.encode())
-    return cache_folder() / f'tfds-v{records.FORMAT}-{digest.hexdigest()[:16]}.parquet'
+    return cache_folder() / f'tfds-v{records.FORMAT}-{_HEADERS}-{digest.hexdigest()[:16]}.parquet'
 
 
 def _table(rows: Iterator[dict[str, str | int]]) -> pa.Table:

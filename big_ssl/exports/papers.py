@@ -66,7 +66,7 @@ def preprocessing(model: Model, axes: str) -> dict[str, Any]:
         'crop': model.settings['crop.evaluation'],
         'window': model.settings['dataset.window'],
         'steps': [
-            'decode; turn upright as EXIF says; levels of 16-bit grey by `window`',
+            'decode; turn upright as EXIF or XMP says; levels of 16-bit grey by `window`',
             'grey if channels is 1, else RGB; 8 bits',
             'crop the centred square of `crop` times the shorter side',
             'resize to image_size by Pillow BILINEAR (antialiased)',

@@ -166,8 +166,8 @@ def _pixels(images: pd.DataFrame) -> Section:
     plain = int((images['deviation'] == 0).sum())
     turned = int((images['orientation'] != 1).sum())
     text = (
-        f'{turned:,} images are turned upright by their EXIF orientation when they are read. '
-        f'{plain:,} images are of a single colour.'
+        f'{turned:,} images are turned upright by their EXIF or XMP orientation when they are '
+        f'read. {plain:,} images are of a single colour.'
     )
     header = ['stored as', 'colours', 'images', 'smallest sides', 'largest sides']
     drawn = Picture('Of all images', data_set.distributions(images))

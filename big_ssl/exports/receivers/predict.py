@@ -3,30 +3,44 @@
     python predict.py IMAGE_FOLDER OUT.csv
 
 Needs what requirements.txt says, and nothing else. Reads JPEG and PNG as preprocessing.json says:
-upright, centre crop, resized, 8 bits. One row an image, in the order of the names; several images
-of one case are judged by the mean of their scores.
+upright, centre crop, resized, 8 bits; what the evaluation of the model refused is refused. One row
+an image, in the order of the names; several images of one case are judged by the mean of their
+scores.
 """
 
 import csv
 import json
 import pathlib
 import sys
+import warnings
 
 import numpy as np
 import runtime
-from PIL import Image, ImageOps
+from PIL import Image
 
 HERE = pathlib.Path(__file__).resolve().parent
 ENDINGS = {'.jpg', '.jpeg', '.png'}
+EIGHT_BIT = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
 SIXTEEN_BIT = ('I;16', 'I;16B', 'I;16L', 'I;16N')
+ORIENTATION = 0x0112  # the EXIF tag; what makes an image upright, by its number:
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 AT_ONCE = 32
 
 
 def pixels(path, settings):
     """uint8 [size, size, 3] of an image file."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=('JPEG', 'PNG')) as image:
+        check(image)
         image.load()
-        image = ImageOps.exif_transpose(image)
+        image = upright(image)
         if image.mode in SIXTEEN_BIT:
             image = Image.fromarray(
                 windowed(np.asarray(image).astype(np.uint16), settings['window'])
@@ -38,6 +52,26 @@ def pixels(path, settings):
     size = settings['image_size']
     array = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     return np.broadcast_to(array if array.ndim == 3 else array[..., None], (size, size, 3))
+
+
+def check(image):
+    """Refuses, before it is decoded, what would silently become something else."""
+    frames = getattr(image, 'n_frames', 1)
+    if frames > 1 and image.format != 'MPO':  # a phone's JPEG with its preview
+        raise ValueError(f'{frames} frames; save it as one still image')
+    if image.mode not in EIGHT_BIT + SIXTEEN_BIT:
+        raise ValueError(f'{image.mode} pixels; convert it to grey or RGB')
+    if image.mode in EIGHT_BIT and ';16' in str(image.tile):
+        raise ValueError('16 bits a channel in colour; convert it to 8-bit RGB or 16-bit grey')
+
+
+def upright(image):
+    """A decoded image turned as EXIF says, or else XMP; damaged EXIF says nothing."""
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION))
+    except Exception:
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def windowed(values, window):
@@ -70,9 +104,11 @@ def scores(outputs, labels):
 def main(folder, out):
     settings = json.loads((HERE / 'preprocessing.json').read_text(encoding='utf-8'))
     labels = json.loads((HERE / 'labels.json').read_text(encoding='utf-8'))
-    paths = sorted(p for p in pathlib.Path(folder).rglob('*') if p.suffix.lower() in ENDINGS)
+    found = pathlib.Path(folder).rglob('*')
+    paths = sorted(p for p in found if p.suffix.lower() in ENDINGS and not p.is_dir())
     if not paths:
         return f'{folder}: no image that ends in {", ".join(sorted(ENDINGS))}'
+    warnings.filterwarnings('ignore', module='PIL')  # of what it reads all the same
     run, rows = runtime.load(HERE), []
     for start in range(0, len(paths), AT_ONCE):
         some, images = paths[start : start + AT_ONCE], []
@@ -80,7 +116,7 @@ def main(folder, out):
             try:
                 images.append(pixels(path, settings))
             except Exception as error:
-                return f'{path}: {error}'
+                return f'{path}: {" ".join(str(error).split()) or type(error).__name__}'
         rows.extend(scores(run(np.stack(images)), labels))
     names = labels['classes'] or [f'feature_{i}' for i in range(len(rows[0]))]
     single = bool(labels['classes']) and not labels['several_at_once']
@@ -97,6 +133,10 @@ def main(folder, out):
 if __name__ == '__main__':
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    if problem := main(*sys.argv[1:]):
+    try:
+        problem = main(*sys.argv[1:])
+    except OSError as error:  # of OUT.csv, or of the files beside this one
+        problem = error
+    if problem:
         print(f'error: {problem}', file=sys.stderr)
         sys.exit(2)
