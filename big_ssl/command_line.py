@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import runpy
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from big_ssl import config as config_lib
+from big_ssl import earlier_configs
 from big_ssl.errors import (
     DIVERGED,
     DONE,
@@ -24,6 +26,9 @@ from big_ssl.errors import (
     RunsFailed,
 )
 
+log = logging.getLogger(__name__)
+
+_OF_CONFIG = re.compile(r'(--?(?:no)?config\.)([^=]+)(=.*)?', re.DOTALL)
 HELP = frozenset({'--help', '-h', '--helpfull'})
 
 
@@ -44,7 +49,7 @@ class Command(NamedTuple):
 def read(
     argv: Sequence[str], define: Callable[[flags.FlagValues], None], *, example: str
 ) -> Command:
-    """Reads a command line.
+    """Reads a command line; a key that no longer exists is passed over, and a line says why.
 
     Args:
       argv: the program's name and its arguments.
@@ -56,6 +61,7 @@ def read(
     """
     # ml_collections wants the config file before what overrides it.
     argv = [argv[0], *sorted(argv[1:], key=lambda flag: not flag.startswith('--config='))]
+    argv, retired = _by_names_of_now(argv)
     values = flags.FlagValues()
     define(values)
     holder = config_flags.DEFINE_config_file(
@@ -79,6 +85,7 @@ def read(
     try:
         given = frozenset(config_flags.get_override_values(values['config']))
         config_lib.keys(holder.value)  # raises here what went wrong with the file
+        _say_retired(holder.value, retired)
         return Command(holder.value, given, values)
     except OSError as error:
         raise InputError(f'--config: {_first_line(error)}') from None
@@ -128,6 +135,36 @@ def start_lines_with(text: str) -> None:
 def _end(code: int, line: str) -> int:
     print(' '.join(line.split()), file=sys.stderr, flush=True)
     return code
+
+
+def _by_names_of_now(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Arguments by today's names of keys, without retired keys, and these."""
+    kept: list[str] = []
+    retired: list[str] = []
+    is_value = False
+    for argument in argv:
+        found = _OF_CONFIG.fullmatch(argument)
+        if found and earlier_configs.retired(found[2]):
+            retired.append(found[2])
+            is_value = found[3] is None  # the next one, in `--config.KEY VALUE`
+            continue
+        if not is_value or argument.startswith('-'):
+            kept.append(_by_name_of_now(*found.groups()) if found else argument)
+        is_value = False
+    return kept, retired
+
+
+def _by_name_of_now(start: str, key: str, value: str | None) -> str:
+    return f'{start}{earlier_configs.name_now(key)}{value or ""}'
+
+
+def _say_retired(config: ConfigDict, keys: Iterable[str]) -> None:
+    for key in keys:
+        stage, why = earlier_configs.retired(key) or ('', '')
+        of_run = config.get(stage) if stage else config
+        if not isinstance(of_run, ConfigDict) or 'task' not in of_run:
+            raise InputError(f'unknown key --config.{key}')
+        log.warning('--config.%s: %s', key, why)
 
 
 def _explain(error: Exception, argv: Sequence[str], values: flags.FlagValues) -> str:

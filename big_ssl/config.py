@@ -5,13 +5,18 @@ is locked: a key that is not below does not exist.
 """
 
 import difflib
+import functools
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from big_ssl import earlier_configs
 from big_ssl.errors import InputError
+
+log = logging.getLogger(__name__)
 
 DURATIONS = ('total', 'warmup', 'checkpoint_every', 'monitor_every', 'log_every')
 UNITS = ('steps', 'epochs', 'examples', 'percent')
@@ -31,9 +36,25 @@ AUTO = {
 FROM_SCRATCH = {key: choices[0] for key, choices in AUTO.items()}
 
 
+class Settings(ConfigDict):
+    """The settings of a run. A config file of an earlier version may set keys that no longer exist:
+    they are dropped, and a line says why."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key in earlier_configs.RETIRED:
+            _say_retired(key)
+        else:
+            super().__setitem__(key, value)
+
+
+@functools.cache  # a study reads a file for each of its runs
+def _say_retired(key: str) -> None:
+    log.warning('config: %s', earlier_configs.RETIRED[key])
+
+
 def defaults() -> ConfigDict:
     """Every key with its default; `None` marks a key without one."""
-    config = ConfigDict()
+    config = Settings()
     config.task = 'contrastive'  # contrastive | supervised | evaluate | predict | embed
     config.seed = 0
     _add_data(config)
@@ -161,7 +182,6 @@ def _add_evaluation(config: ConfigDict) -> None:
     config.select = 'best'  # supervised: evaluate the checkpoint best on validation | last
     config.classifier = 'trained'  # evaluate: that of init_from | linear_probe | knn
     config.aggregate = 'probabilities'  # image scores to a case's: probabilities (mean) | none
-    config.bootstrap_replicates = 1000
     config.subgroups = ()  # columns of the manifest; figures are given for each of their values
     config.subgroup_edges = (20, 40, 60, 80)  # cut columns of numbers, such as an age in years
     config.monitor = ConfigDict()
@@ -325,7 +345,6 @@ def _check_numbers(config: ConfigDict) -> None:
         'label_smoothing': (0, 0.999),
         'crop.evaluation': (0.01, 1),
         'crop.min_object_covered': (0, 1),
-        'bootstrap_replicates': (1, 10**6),
         'monitor.knn_k': (1, 10**6),
         'monitor.max_images': (1, math.inf),
         'keep_checkpoints': (1, 10**6),

@@ -72,6 +72,7 @@ def _work(config: ConfigDict, workdir: str, given: frozenset[str]) -> None:
         from big_ssl.tasks import trained
 
         trained.take_over(config, given)
+    workdir_lib.keep_as_begun(config, workdir, given)
     init_from.settle(config, workdir)
     folder = workdir_lib.claim(workdir, config.to_dict())
     with workdir_lib.held(folder), workdir_lib.on_a_sound_disk(folder):

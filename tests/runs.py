@@ -61,7 +61,6 @@ def flags(config: str, workdir: Path, manifest: str, *more: str) -> list[str]:
         'monitor_every_steps': 6,
         'checkpoint_every_steps': 3,
         'log_every_steps': 1,
-        'bootstrap_replicates': 20,
     }
     chosen = [f'--config.{key}={value}' for key, value in settings.items()]
     return [f'--config=configs/{config}.py:demo', f'--workdir={workdir}', *chosen, *more]

@@ -16,7 +16,7 @@ from tests import runs
 
 
 def flags(config: str, workdir: Path, manifest: str, trained: Path | None, *more: str) -> list[str]:
-    chosen = [f'--config.dataset.manifest={manifest}', '--config.bootstrap_replicates=20', *more]
+    chosen = [f'--config.dataset.manifest={manifest}', *more]
     if trained is not None:
         chosen.append(f'--config.init_from={trained}')
     return [f'--config=configs/{config}.py', f'--workdir={workdir}', *chosen]

@@ -295,7 +295,6 @@ def test_choices(key, value, hint):
         ('label_smoothing', [-0.1, 1.0]),
         ('crop__evaluation', [0.0, 1.1]),
         ('crop__min_object_covered', [-0.1, 1.1, float('nan')]),
-        ('bootstrap_replicates', [0]),
         ('monitor__knn_k', [0]),
         ('monitor__max_images', [0]),
         ('keep_checkpoints', [0]),

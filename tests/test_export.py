@@ -29,7 +29,7 @@ def finetuned(tmp_path_factory) -> Path:
     flags = {
         'dataset.manifest': table, 'dataset.window': '2000,42000', 'image_size': made.SIZE,
         'batch_size': 8, 'total_steps': 30, 'optimizer.learning_rate': 0.1,
-        'bootstrap_replicates': 20, 'monitor_every_steps': 15, 'checkpoint_every_steps': 15,
+        'monitor_every_steps': 15, 'checkpoint_every_steps': 15,
     }  # fmt: skip
     done = subprocess.run(
         [

@@ -1,5 +1,6 @@
 """Runs that are killed, stopped, broken or finished, and the same command again."""
 
+import json
 import random
 import signal
 import time
@@ -86,6 +87,34 @@ def test_told_to_stop_it_saves_and_goes_on(
     assert not (tmp_path / 'result.json').exists()
     assert 'resuming at step' in runs.run(arguments, compile_cache)
     runs.assert_same_run(tmp_path, straight('derm_micle'))
+
+
+def test_a_run_that_an_earlier_version_began_goes_on_with_the_same_bits(
+    straight, tmp_path, compile_cache, tiny_manifest
+):
+    """The same command again: a key is new, which the config file sets otherwise, and one is gone.
+
+    Of crops from 0.08 of the image on, some are below the tenth that the config file asks for now.
+    """
+    area = '--config.crop.area=(0.08, 1.0)'
+    every = '--config.crop.min_object_covered=0.0'  # what was done before the key existed
+    arguments = runs.flags('derm_micle', tmp_path, tiny_manifest, area)
+    code, output = runs.interrupt(
+        [*arguments, every],
+        compile_cache,
+        lambda: len(runs.steps_written(tmp_path)) >= 2,
+        before=runs.SLOW_STEPS,
+    )
+    assert code == 75, output
+    path = tmp_path / 'config.json'
+    stored = json.loads(path.read_text())
+    del stored['crop']['min_object_covered']
+    path.write_text(json.dumps({**stored, 'bootstrap_replicates': 1000}))
+    output = runs.run([*arguments, '--config.bootstrap_replicates=20'], compile_cache)
+    assert 'crop.min_object_covered=0.0, as in the version that began this run' in output
+    assert 'resuming at step' in output
+    runs.assert_same_run(tmp_path, straight('derm_micle', area, every))
+    assert runs.metrics(tmp_path) != runs.metrics(straight('derm_micle', area))
 
 
 @pytest.mark.long

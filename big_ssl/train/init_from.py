@@ -12,6 +12,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
+from big_ssl import earlier_configs
 from big_ssl.errors import InputError
 from big_ssl.files import CHECKPOINTS
 from big_ssl.train import workdir as workdir_lib
@@ -22,9 +23,6 @@ from big_ssl.weights.match import Arrays, Match, Taken, take
 from big_ssl.weights.recognise import recognise
 
 log = logging.getLogger(__name__)
-
-# Of runs that were made before these keys existed.
-_OF_EARLIER_RUNS = {'model.backbone': 'resnet', 'init_normalization': 'none'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +204,7 @@ def _of_run(origin: str, workdir: epath.Path, step: int | None = None) -> Source
         return traverse_util.flatten_dict(checkpoints.weights(chosen), sep='/')
 
     about = checkpoints.about(chosen)
-    settings = _OF_EARLIER_RUNS | config_lib.flat(about.get('config', {}))
+    settings = config_lib.flat(earlier_configs.up_to_date(about.get('config', {})))
     return Source(origin, arrays, own_names.match(), settings, frozenset(), about, chosen)
 
 

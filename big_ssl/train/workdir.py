@@ -4,18 +4,22 @@ import contextlib
 import errno
 import importlib
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl import processes
+from big_ssl import earlier_configs, processes
 from big_ssl.errors import InputError
 from big_ssl.files import CONFIG, DIVERGED, INIT_FROM, is_remote
+
+log = logging.getLogger(__name__)
 
 _OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
              errno.EFBIG, errno.ESTALE}  # fmt: skip
@@ -36,7 +40,7 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
         raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None
     if not (theirs := config_of(workdir)):
         return folder
-    ours = _plain(config)
+    ours = earlier_configs.up_to_date(_plain(config))
     for each in (ours, theirs):
         each.pop('compute', None)  # changes how, not what
     if found := config_lib.differences(ours, theirs):
@@ -49,11 +53,32 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
 
 
 def config_of(workdir: str) -> dict[str, Any]:
-    """The config of the run that a folder holds; nothing where none has begun.
+    """The config of the run that a folder holds, as this version would have stored it; nothing
+    where none has begun.
 
     Raises:
       InputError: it cannot be read.
     """
+    stored = _stored(workdir)
+    return earlier_configs.up_to_date(stored) if stored else {}
+
+
+def keep_as_begun(config: ConfigDict, workdir: str, given: Collection[str]) -> None:
+    """Sets keys that are younger than the run in a folder to what was done then, and says so.
+
+    Args:
+      config: changed in place.
+      given: keys of the command line, which are left as they are.
+
+    Raises:
+      InputError: the folder's config cannot be read.
+    """
+    stored = _stored(workdir)
+    if stored and (changed := earlier_configs.go_on(config, stored, given)):
+        log.info('%s, as in the version that began this run', ' '.join(changed))
+
+
+def _stored(workdir: str) -> dict[str, Any]:
     path = epath.Path(workdir) / CONFIG
     try:
         return json.loads(path.read_text()) if path.exists() else {}

@@ -1,4 +1,5 @@
 import functools
+import json
 import logging
 
 import jax
@@ -68,6 +69,18 @@ def save(folder, state: TrainState, step: int = 5, score: float | None = None) -
     state = state.replace(step=jax.device_put(jnp.int32(step), state.step.sharding))
     about = {'config': config_of().to_dict(), 'data': ''}
     Checkpoints(epath.Path(folder), keep=9).save(state, about, score)
+
+
+def test_settings_of_a_run_of_an_earlier_version(tmp_path):
+    """Keys that did not exist then are there, and one that no longer exists is not."""
+    earlier = config_of().to_dict()
+    del earlier['model']['backbone'], earlier['init_normalization']
+    del earlier['crop']['min_object_covered']
+    about = {'config': {**earlier, 'bootstrap_replicates': 1000}, 'data': ''}
+    Checkpoints(epath.Path(tmp_path), keep=9).save(state_of(contrastive(), 1), about)
+    source = init_from.load(str(tmp_path))
+    assert source.settings == config_lib.flat(json.loads(json.dumps(config_of().to_dict())))
+    init_from.check_settings(source, config_of(), config_lib.OF_ENCODER + config_lib.OF_IMAGES)
 
 
 def assert_same(found, expected) -> None:
