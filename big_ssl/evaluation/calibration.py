@@ -1,4 +1,5 @@
-"""Calibration: does a confidence of 80% mean that 80% are right?"""
+"""Calibration: does a confidence of 80% mean that 80% are right? And the Brier score, which asks
+besides whether the probabilities tell the cases apart."""
 
 import dataclasses
 
@@ -61,6 +62,37 @@ def binary_calibration_error(
     Raises ValueError without labelled cases.
     """
     return _mean_gap(binary_reliability(labels, probabilities, bins))
+
+
+def brier_score(labels: Int[np.ndarray, ' n'], probabilities: Float[np.ndarray, 'n k']) -> float:
+    """Squared differences of probability and outcome (1 for the true class, 0 for every other).
+
+    Brier 1950, Verification of Forecasts Expressed in Terms of Probability, equation 2: their sum
+    over the classes, mean over the cases; 0 (certain and right) to 2 (certain and wrong). Of two
+    classes it is twice scikit-learn's `brier_score_loss`, and twice `binary_brier_score`.
+
+    Raises ValueError without cases.
+    """
+    if not len(labels):
+        raise ValueError('no cases to score')
+    outcome = np.eye(np.shape(probabilities)[1])[labels]
+    squares = (np.asarray(probabilities, np.float64) - outcome) ** 2
+    return float(squares.sum(axis=1).mean())
+
+
+def binary_brier_score(
+    labels: Num[np.ndarray, ' n'], probabilities: Float[np.ndarray, ' n']
+) -> float:
+    """Mean squared difference of the probability of one class and its outcome; 0 to 1.
+
+    scikit-learn's `brier_score_loss`. Labels are 1 and 0; a case with any other (NaN: missing) is
+    left out. Raises ValueError without labelled cases.
+    """
+    known = (labels == 1) | (labels == 0)
+    if not known.any():
+        raise ValueError('no cases to score')
+    squares = (np.asarray(probabilities, np.float64) - labels) ** 2
+    return float(squares[known].mean())
 
 
 def _binned(

@@ -1,95 +1,103 @@
-"""Intervals of metrics between 0 and 1 that keep their coverage with few and clustered cases.
+"""95% intervals of figures between 0 and 1 that hold the truth as often as they say.
 
-The percentile bootstrap is too narrow with few patients (with five positives its 95% interval of an
-AUC of 0.9 holds the truth in 80% of trials) and has no width where every replicate agrees. This is
-Wilson's score interval for a proportion, with the bootstrap's effective number of cases and
-Student's t (as in Korn & Graubard 1998, Confidence Intervals for Proportions with Small Expected
-Number of Positive Counts Estimated from Survey Data).
+Patients are independent, their cases are not. The variance of a figure is the sum of squares of
+what its patients did to it (`influence`), its degrees of freedom are those of that sum, and the
+interval is Wilson's score interval with the number of independent cases that would give the same
+variance (Korn & Graubard 1998, Confidence Intervals for Proportions with Small Expected Number of
+Positive Counts Estimated from Survey Data). No random numbers are drawn. `python -m
+benchmarks.coverage` simulates what it is worth.
 """
-
-import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 import scipy.stats
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float
 
-MIN_CLUSTERS = 4  # effective number of patients; below it there is no interval
+from big_ssl.evaluation.influence import Figure, leverage
+
+WITHIN_PATIENT = 0.25  # working correlation of a patient's cases: for degrees of freedom, and
+# for what a figure of exactly 0 or 1, which shows no variance, could still be
+_LEVEL = 0.975  # of each end of a two-sided 95%
 
 
-@dataclasses.dataclass(frozen=True)
-class Support:
-    """The patients behind a metric.
+def interval(figure: Figure) -> tuple[float, float]:
+    """Interval of one model's figure; NaN where too few patients stand behind it.
 
-    Attributes:
-      clusters: effective number of patients of each group of cases that the metric compares or
-        averages over: positives and negatives for an AUC, each class for balanced accuracy.
-      terms: how many metrics a mean is made of; 1 for a metric of its own.
+    See `score_interval`.
     """
-
-    clusters: tuple[float, ...]
-    terms: int = 1
-
-    @property
-    def total(self) -> float:
-        """Number of patients of one group that would give the same variance."""
-        return self.terms**2 / sum(1 / m for m in self.clusters)
-
-    @property
-    def degrees_of_freedom(self) -> float:
-        """Satterthwaite 1946, with the same variance per patient in every group."""
-        of_groups = sum(1 / (m**2 * (m - 1)) for m in self.clusters)
-        return sum(1 / m for m in self.clusters) ** 2 / of_groups
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether every group has `MIN_CLUSTERS`."""
-        return bool(self.clusters) and min(self.clusters) >= MIN_CLUSTERS
-
-
-def support(
-    clusters: Shaped[np.ndarray, ' n'], groups: Sequence[Bool[np.ndarray, ' n']], terms: int = 1
-) -> Support:
-    """Support of a metric whose groups are these sets of cases.
-
-    A group's effective number of patients is (sum of s)^2 / (sum of s^2) with s its cases of each
-    patient (Kish 1965, Survey Sampling): their number if all have the same, less otherwise.
-    """
-    codes = np.unique(clusters, return_inverse=True)[1]
-    sizes = [np.bincount(codes[members]).astype(np.float64) for members in groups]
-    return Support(
-        tuple(float(s.sum() ** 2 / (s**2).sum()) if s.any() else 0.0 for s in sizes), terms
-    )
-
-
-def interval(
-    point: float, replicates: Float[np.ndarray, ' r'], behind: Support, level: float = 0.95
-) -> tuple[float, float]:
-    """Interval of a metric by the standard deviation of its bootstrap replicates, NaNs left out.
-
-    See `score_interval`. Both ends are NaN if the metric is, if there are fewer than two
-    replicates, or if the support is not enough.
-    """
-    defined = replicates[~np.isnan(replicates)]
-    if np.isnan(point) or len(defined) < 2 or not behind.is_enough:
+    if not figure.is_enough:
         return float('nan'), float('nan')
-    freedom = behind.degrees_of_freedom
-    return score_interval(point, float(defined.var(ddof=1)), behind.total, freedom, level)
+    freedom = min(degrees_of_freedom(figure), of_sum(figure.moved))
+    return score_interval(figure, figure.centre, float((figure.moved**2).sum()), freedom)
 
 
 def score_interval(
-    point: float, variance: float, clusters: float, degrees_of_freedom: float, level: float = 0.95
+    figure: Figure, centre: float, variance: float, freedom: float
 ) -> tuple[float, float]:
-    """Wilson 1927's interval with n effective cases and the t quantile in place of the normal one.
+    """Wilson 1927's interval with an effective number of cases and Student's t.
 
-    1/n = variance / (p (1 - p)) + 1 / (m (m + 10)) with m clusters: the second term, found by
-    simulation, keeps a variance that is small by chance from being taken for certainty, and
-    vanishes with many clusters. At p = 0 or 1, where the bootstrap sees no variance, n is m.
+    A variance that is 0 by chance is no certainty: no end lies beyond that of the interval which
+    the same patients would have with a figure of exactly 0 or 1 (`_largest_number`). A better
+    figure thus never has a lower end.
+
+    Args:
+      figure: of the same patients and groups; it must be `is_enough`.
+      centre: the figure, for several runs their mean.
+      variance, freedom: of `centre`, and the variance's degrees of freedom.
     """
-    p, binomial, n = point, point * (1 - point), clusters
-    if binomial > 0:
-        n = 1 / (variance / binomial + 1 / (clusters * (clusters + 10)))
-    t = scipy.stats.t.ppf((1 + level) / 2, degrees_of_freedom)
-    middle = (p + t**2 / (2 * n)) / (1 + t**2 / n)
-    half = t / (1 + t**2 / n) * np.sqrt(max(binomial, 0) / n + t**2 / (4 * n**2))
-    return float(max(middle - half, 0)), float(min(middle + half, 1))
+    most = _largest_number(figure)
+    surest = most / (most + quantile(degrees_of_freedom(figure)) ** 2)
+    binomial = centre * (1 - centre)
+    if binomial < 1e-12:
+        return (surest, 1.0) if centre > 0.5 else (0.0, 1 - surest)
+    patients = 1 / (figure.weights**2).sum()
+    n = 1 / max(variance / binomial, 1 / (patients * (patients + 10)))
+    t = quantile(freedom)
+    middle = (centre + t**2 / (2 * n)) / (1 + t**2 / n)
+    half = t / (1 + t**2 / n) * np.sqrt(binomial / n + t**2 / (4 * n**2))
+    low, high = min(middle - half, surest), max(middle + half, 1 - surest)
+    return float(max(low, 0)), float(min(high, 1))
+
+
+def quantile(freedom: float) -> float:
+    """Student's t of a two-sided 95%."""
+    return float(scipy.stats.t.ppf(_LEVEL, freedom))
+
+
+def of_sum(moved: Float[np.ndarray, ' p']) -> float:
+    """Degrees of freedom of a sum of squares by its fourth moment; infinite without any.
+
+    2 V^2 / (sum of u^4 - V^2 / p): p for normal u, few where few patients make the variance.
+    """
+    total = (moved**2).sum()
+    excess = (moved**4).sum() - total**2 / max(len(moved), 1)
+    return float(2 * total**2 / excess) if excess > 0 else float('inf')
+
+
+def degrees_of_freedom(figure: Figure) -> float:
+    """Those of the sum of squares if a patient's cases are alike by `WITHIN_PATIENT`.
+
+    Bell & McCaffrey 2002 (after Satterthwaite 1946): (trace of C)^2 / (trace of C^2), with C the
+    covariance of what the patients do to the figure. A patient in several groups counts once.
+    """
+    weights, spread = figure.weights, _working_variance(figure)
+    c, shares, p = leverage(weights), weights / weights.sum(axis=0), weights.shape[1]
+    # u_i = sum over groups of c (z_i - share_i * sum of z): C = diagonal + X M X', of low rank.
+    diagonal = (c**2 * spread).sum(axis=1)
+    x = np.concatenate([c * shares, c * spread], axis=1)
+    m, one = np.zeros((2 * p, 2 * p)), np.eye(p)
+    m[:p, :p], m[:p, p:], m[p:, :p] = np.diag(spread.sum(axis=0)), -one, -one
+    low_rank = ((x @ m) * x).sum(axis=1)
+    inner = m @ (x.T @ x)
+    trace = diagonal.sum() + low_rank.sum()
+    squares = (diagonal**2).sum() + 2 * (diagonal * low_rank).sum() + np.trace(inner @ inner)
+    return float(trace**2 / squares)
+
+
+def _working_variance(figure: Figure) -> Float[np.ndarray, 'p g']:
+    """Of the sum of each patient's cases in each group, in units of one case's variance."""
+    return WITHIN_PATIENT * figure.weights**2 + (1 - WITHIN_PATIENT) * figure.squares
+
+
+def _largest_number(figure: Figure) -> float:
+    """How many independent hits or misses the cases can be worth at most."""
+    return float(1 / (figure.spread * _working_variance(figure).sum()))

@@ -1,9 +1,9 @@
-"""Metrics of classification, computed for many bootstrap replicates at once.
+"""Metrics of classification, computed for many weightings of the cases at once.
 
-A replicate is a row of `weights`: how often each case was drawn (0, 1, 2, ...). A row of ones gives
-the estimate on the data themselves. Every metric maps weights [r, n] to values [r], in float64, and
-is NaN in a replicate that does not define it. Weights are taken a few replicates at a time, so the
-working memory does not grow with r.
+A weighting is a row of `weights`: how often each case counts (0, 1, 2, ...). A row of ones gives
+the figure on the data themselves. Every metric maps weights [r, n] to values [r], in float64, and
+is NaN in a row that does not define it. Weights are taken a few rows at a time, so the working
+memory does not grow with r.
 
 Binary metrics take `labels` [n] of 1 (positive) and 0 (negative); anything else, NaN above all, is
 a missing label, and its case is left out.
@@ -12,10 +12,18 @@ a missing label, and its case is left out.
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
 _CHUNK_ELEMENTS = 2**22  # 32 MiB of float64 weights
 _ROUNDING = 1e-9  # 0.9 * 10 negatives must mean 9 of them, whatever float64 makes of 0.9
+
+
+def top_k_hits(
+    labels: Int[np.ndarray, ' n'], scores: Float[np.ndarray, 'n k'], k: int = 1
+) -> Bool[np.ndarray, ' n']:
+    """Whether each label is among the k highest scores; of equal scores the first wins."""
+    best = np.argsort(-scores, axis=1, kind='stable')[:, :k]
+    return (best == labels[:, None]).any(axis=1)
 
 
 def top_k_accuracy(
@@ -25,8 +33,7 @@ def top_k_accuracy(
     k: int = 1,
 ) -> Float[np.ndarray, ' r']:
     """Share of cases whose label is among the k highest scores; of equal scores the first wins."""
-    best = np.argsort(-scores, axis=1, kind='stable')[:, :k]
-    return _share(weights, (best == labels[:, None]).any(axis=1), np.ones(len(labels)))
+    return _share(weights, top_k_hits(labels, scores, k), np.ones(len(labels)))
 
 
 def balanced_accuracy(
@@ -59,58 +66,6 @@ def auc(
         won, tied_or_won = np.take(below, lower, axis=1), np.take(below, upper, axis=1)
         wins = (drawn * (won + tied_or_won)).sum(axis=1) / 2
         values.append(_ratio(wins, drawn.sum(axis=1) * below[:, -1]))
-    return np.concatenate(values)
-
-
-def macro_auc(per_class: Float[np.ndarray, 'r k']) -> Float[np.ndarray, ' r']:
-    """Unweighted mean of the classes' AUCs; a class that a replicate lacks (NaN) is left out."""
-    return _nanmean(per_class)
-
-
-def sensitivity(
-    labels: Num[np.ndarray, ' n'],
-    scores: Float[np.ndarray, ' n'],
-    weights: Num[np.ndarray, 'r n'],
-    threshold: float,
-) -> Float[np.ndarray, ' r']:
-    """Share of the positives with score >= threshold; NaN without a positive."""
-    positive = labels == 1
-    return _share(weights, positive & (scores.astype(np.float64) >= threshold), positive)
-
-
-def specificity(
-    labels: Num[np.ndarray, ' n'],
-    scores: Float[np.ndarray, ' n'],
-    weights: Num[np.ndarray, 'r n'],
-    threshold: float,
-) -> Float[np.ndarray, ' r']:
-    """Share of the negatives with score < threshold; NaN without a negative."""
-    negative = labels == 0
-    return _share(weights, negative & (scores.astype(np.float64) < threshold), negative)
-
-
-def sensitivity_at_specificity(
-    labels: Num[np.ndarray, ' n'],
-    scores: Float[np.ndarray, ' n'],
-    weights: Num[np.ndarray, 'r n'],
-    specificity: float = 0.9,
-) -> Float[np.ndarray, ' r']:
-    """Best sensitivity of any rule `score >= t` with at least this specificity on the same data.
-
-    A positive can be caught exactly if that share of the negatives scores strictly below it. The
-    threshold is chosen anew in each replicate; NaN without a positive or without a negative.
-    """
-    positives, negatives = _split(labels, scores)
-    lower = np.searchsorted(scores[negatives], scores[positives], side='left')
-    values = []
-    for chunk in _chunks(weights):
-        drawn = np.take(chunk, positives, axis=1).astype(np.float64)
-        below = _cumulative(np.take(chunk, negatives, axis=1))
-        total = below[:, -1]
-        enough = (specificity - _ROUNDING) * total
-        caught = np.take(below, lower, axis=1) >= enough[:, None]
-        found = (drawn * caught).sum(axis=1)
-        values.append(np.where(total > 0, _ratio(found, drawn.sum(axis=1)), np.nan))
     return np.concatenate(values)
 
 

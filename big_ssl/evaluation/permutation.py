@@ -38,7 +38,7 @@ def permutation_p(
 
     def difference(swapped: Bool[np.ndarray, 'r n']) -> Float[np.ndarray, ' r']:
         first = np.concatenate([~swapped, swapped], axis=1).astype(np.int8)
-        return metric(twice, both, first) - metric(twice, both, 1 - first)
+        return metric.values(twice, both, first) - metric.values(twice, both, 1 - first)
 
     observed = abs(difference(np.zeros((1, len(labels)), bool))[0]) - _ROUNDING
     if np.isnan(observed):

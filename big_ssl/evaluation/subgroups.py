@@ -65,8 +65,6 @@ def summarise_groups(
     names: Shaped[np.ndarray, ' n'],
     *,
     multilabel: bool,
-    replicates: int = 1000,
-    seed: int = 0,
     min_positives: int = class_frequencies.MIN_POSITIVES,
 ) -> dict[str, dict[str, float | int]]:
     """`FIGURES` of each group with their intervals, `n_cases` and `n_patients`, in order.
@@ -87,8 +85,6 @@ def summarise_groups(
             classes,
             multilabel=multilabel,
             thresholds=None,
-            replicates=replicates,
-            seed=seed,
             min_positives=min_positives,
         )
         kept = ('n_cases', 'n_patients', *FIGURES)

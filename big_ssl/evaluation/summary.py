@@ -1,21 +1,14 @@
 """All metrics of one split with their intervals, as one flat dictionary."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Num, Shaped
 
-from big_ssl.evaluation import bootstrap, class_frequencies, intervals, metrics
+from big_ssl.evaluation import class_frequencies, influence, intervals, metrics
+from big_ssl.evaluation.influence import Figure
 
 SPECIFICITY = 0.9
-
-
-@dataclasses.dataclass(frozen=True)
-class _Replicated:
-    values: Float[np.ndarray, ' r']  # of the data themselves, then of each replicate
-    cases: int
-    support: intervals.Support
 
 
 def summarise(
@@ -26,8 +19,6 @@ def summarise(
     *,
     multilabel: bool,
     thresholds: Mapping[str, float] | None,
-    replicates: int = 1000,
-    seed: int = 0,
     min_positives: int = class_frequencies.MIN_POSITIVES,
 ) -> dict[str, float | int]:
     """Computes `METRIC`, `METRIC/low`, `METRIC/high` (95%, over clusters) and `METRIC/n`.
@@ -42,7 +33,7 @@ def summarise(
     for AUC and sensitivity, its negatives for specificity.
 
     A metric that the data do not define (class absent) is left out, and so are `/low` and `/high`
-    where too few patients stand behind it (`intervals.MIN_CLUSTERS`, in every class for a mean).
+    where too few patients stand behind it (`Figure.is_enough`, in every class for a mean).
 
     Args:
       labels: class indices [n], or 0, 1 and NaN (missing for that class alone) [n, k] if
@@ -58,16 +49,15 @@ def summarise(
     targets = _targets(labels, probabilities, classes, multilabel)
     if len(clusters) != len(labels):
         raise ValueError(f'{len(labels)} cases but {len(clusters)} clusters')
-    patients = len(np.unique(clusters))
-    drawn = bootstrap.cluster_weights(clusters, replicates if patients > 1 else 0, seed)
-    weights = np.concatenate([np.ones((1, len(labels)), np.int32), drawn])
-    values = {} if multilabel else _single_label(labels, probabilities, clusters, weights)
-    aucs = _aucs(targets, probabilities, clusters, weights)
+    patients = np.unique(clusters, return_inverse=True)[1]
+    values = {} if multilabel else _single_label(labels, probabilities, patients)
+    aucs = _aucs(targets, probabilities, patients)
     averaged = class_frequencies.counted_classes(targets, len(classes), min_positives)
-    values |= _macro(targets, {'auc_macro': averaged, 'auc_macro_all': list(aucs)}, aucs)
-    values |= {f'auc/{classes[i]}': auc for i, auc in aucs.items()}
-    values |= _at_thresholds(targets, probabilities, clusters, weights, classes, thresholds or {})
-    counts = {'n_cases': len(labels), 'n_patients': patients}
+    averages = {'auc_macro': averaged, 'auc_macro_all': tuple(aucs)}
+    values |= _macro(targets, probabilities, patients, averages, exclusive=not multilabel)
+    values |= {f'auc/{classes[i]}': found for i, found in aucs.items()}
+    values |= _at_thresholds(targets, probabilities, patients, classes, thresholds or {})
+    counts = {'n_cases': len(labels), 'n_patients': int(patients.max()) + 1}
     if averaged:
         counts['auc_macro/classes'] = len(averaged)
     return counts | _with_intervals(values)
@@ -93,96 +83,85 @@ def thresholds_at_specificity(
     return {name: threshold for name, threshold in found.items() if not np.isnan(threshold)}
 
 
-def _with_intervals(values: Mapping[str, _Replicated]) -> dict[str, float | int]:
+_Counted = tuple[Figure, int]  # with the cases behind it
+
+
+def _with_intervals(values: Mapping[str, _Counted]) -> dict[str, float | int]:
     result: dict[str, float | int] = {}
-    for name, found in values.items():
-        point = float(found.values[0])
-        if np.isnan(point):
+    for name, (figure, cases) in values.items():
+        if np.isnan(figure.value):
             continue
-        result |= {name: point, f'{name}/n': found.cases}
-        low, high = intervals.interval(point, found.values[1:], found.support)
-        if not np.isnan(low):
+        result |= {name: figure.value, f'{name}/n': cases}
+        if figure.is_enough:
+            low, high = intervals.interval(figure)
             result |= {f'{name}/low': low, f'{name}/high': high}
     return result
 
 
 def _single_label(
-    labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, weights: np.ndarray
-) -> dict[str, _Replicated]:
+    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray
+) -> dict[str, _Counted]:
     n, k = probabilities.shape
-    every = intervals.support(clusters, [np.ones(n, bool)])
-    present = [labels == label for label in np.unique(labels)]
-    by_class = intervals.support(clusters, present, terms=len(present))
-    values = {'top1': _Replicated(metrics.top_k_accuracy(labels, probabilities, weights), n, every)}
+    found = {'top1': influence.top_k_accuracy(labels, probabilities, patients)}
     if k > 3:
-        top3 = metrics.top_k_accuracy(labels, probabilities, weights, k=3)
-        values['top3'] = _Replicated(top3, n, every)
-    balanced = metrics.balanced_accuracy(labels, probabilities, weights)
-    values['balanced_accuracy'] = _Replicated(balanced, n, by_class)
-    return values
+        found['top3'] = influence.top_k_accuracy(labels, probabilities, patients, k=3)
+    found['balanced_accuracy'] = influence.balanced_accuracy(labels, probabilities, patients)
+    return {name: (figure, n) for name, figure in found.items()}
 
 
 def _aucs(
-    targets: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, weights: np.ndarray
-) -> dict[int, _Replicated]:
+    targets: np.ndarray, probabilities: np.ndarray, patients: np.ndarray
+) -> dict[int, _Counted]:
     """AUC of every class that has one, by class number."""
-    values = {}
-    for i, (target, score) in enumerate(zip(targets.T, probabilities.T)):
-        positive, negative = target == 1, target == 0
-        if positive.any() and negative.any():
-            values[i] = _Replicated(
-                metrics.auc(target, score, weights),
-                int(positive.sum()),
-                intervals.support(clusters, [positive, negative]),
-            )
-    return values
+    found = {
+        i: (influence.auc(target, score, patients), int((target == 1).sum()))
+        for i, (target, score) in enumerate(zip(targets.T, probabilities.T))
+    }
+    return {i: counted for i, counted in found.items() if not np.isnan(counted[0].value)}
 
 
 def _macro(
-    targets: np.ndarray, averages: Mapping[str, Sequence[int]], aucs: Mapping[int, _Replicated]
-) -> dict[str, _Replicated]:
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    averages: Mapping[str, Sequence[int]],
+    exclusive: bool,
+) -> dict[str, _Counted]:
     """Means of the AUCs of the classes given for each name; a mean of no class is left out."""
     labelled = int((~np.isnan(targets)).any(axis=1).sum())
-    values = {}
+    found = {}
     for name, chosen in averages.items():
-        if chosen:
-            groups = [m for i in chosen for m in aucs[i].support.clusters]
-            values[name] = _Replicated(
-                metrics.macro_auc(np.stack([aucs[i].values for i in chosen], axis=1)),
-                labelled,
-                intervals.Support(tuple(groups), terms=len(chosen)),
-            )
-    return values
+        some = list(chosen)
+        figure = influence.macro_auc(
+            targets[:, some], probabilities[:, some], patients, exclusive=exclusive
+        )
+        found[name] = figure, labelled
+    return found
 
 
 def _at_thresholds(
     targets: np.ndarray,
     probabilities: np.ndarray,
-    clusters: np.ndarray,
-    weights: np.ndarray,
+    patients: np.ndarray,
     classes: Sequence[str],
     thresholds: Mapping[str, float],
-) -> dict[str, _Replicated]:
-    values = {}
+) -> dict[str, _Counted]:
+    values: dict[str, _Counted] = {}
     for i, name in enumerate(classes):
-        data = targets[:, i], probabilities[:, i], weights
-        positive, negative = targets[:, i] == 1, targets[:, i] == 0
-        positives, negatives = int(positive.sum()), int(negative.sum())
-        values[f'sensitivity_at_90_specificity_on_this_split/{name}'] = _Replicated(
-            metrics.sensitivity_at_specificity(*data, SPECIFICITY),
+        data = targets[:, i], probabilities[:, i], patients
+        positives, negatives = int((targets[:, i] == 1).sum()), int((targets[:, i] == 0).sum())
+        values[f'sensitivity_at_90_specificity_on_this_split/{name}'] = (
+            influence.sensitivity_at_specificity(*data, SPECIFICITY),
             positives,
-            intervals.support(clusters, [positive, negative]),
         )
         if name in thresholds:
-            values[f'sensitivity_at_val_threshold/{name}'] = _Replicated(
-                metrics.sensitivity(*data, thresholds[name]),
+            values[f'sensitivity_at_val_threshold/{name}'] = (
+                influence.sensitivity(*data, thresholds[name]),
                 positives,
-                intervals.support(clusters, [positive]),
             )
-            values[f'specificity_at_val_threshold/{name}'] = _Replicated(
-                metrics.specificity(*data, thresholds[name]),
+            values[f'specificity_at_val_threshold/{name}'] = (
+                influence.specificity(*data, thresholds[name]),
                 negatives,
-                intervals.support(clusters, [negative]),
             )
     return values
 

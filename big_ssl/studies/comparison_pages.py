@@ -16,8 +16,9 @@ METHODS_TEXT = (
     'Several fine-tunings of one pre-training are averaged first; they are no replicates of the '
     'method. Values are means over seeds; "sd" is the deviation between seeds and between '
     'fine-tunings of one pre-training.\n\n'
-    f'{INTERVAL_RULE} Seeds are resampled together with patients. Where a method has one seed, '
-    'its interval cannot hold the variation of pre-training, and is marked.'
+    f'{INTERVAL_RULE} The variation of seeds is added, as far as it is more than what different '
+    'errors on the same patients explain. Where a method has one seed, its interval cannot hold '
+    'the variation of pre-training, and is marked.'
 )
 MACRO_TEXT = (
     'Macro AUC: unweighted mean over classes with at least 10 positive cases in the split, each '
@@ -122,8 +123,8 @@ def differences(known: Tables) -> Section | None:
         )
     return Section(
         'Differences',
-        'Paired: both methods on the same resampled patients, their seeds resampled with them. '
-        'p is two-sided and goes with the interval; Holm corrects it over all '
+        'Paired: both methods on the same patients, whose difference counts; the variation of seeds '
+        'is added. p is two-sided and goes with the interval; Holm corrects it over all '
         f'{len(table)} comparisons of this study. The permutation p-value swaps the predictions of '
         "the first seeds' two models patient by patient: it speaks of these two trained models, "
         'not of the methods, and is not corrected.',

@@ -10,7 +10,6 @@ from big_ssl.evaluation.comparison import Metric
 from big_ssl.studies.results import Group, Judged
 
 Groups = Mapping[str, Sequence[Group]]
-REPLICATES, SEED = 1000, 0
 
 
 def metrics_of(task: Task, targets: np.ndarray) -> dict[str, Metric]:
@@ -26,20 +25,25 @@ def metrics_of(task: Task, targets: np.ndarray) -> dict[str, Metric]:
 
 def value_of(model: Judged, metric: Metric) -> float:
     once = np.ones((1, len(model.targets)), np.int32)
-    return float(metric(model.targets, model.probabilities, once)[0])
+    return float(metric.values(model.targets, model.probabilities, once)[0])
 
 
-def calibration_errors(model: Judged) -> dict[str, float]:
-    """Of the predicted class, named ''; of each class with known cases where there are several."""
+def calibration_of(model: Judged) -> dict[tuple[str, str], float]:
+    """`calibration_error` and `brier_score`, each by class: '' for all classes together; where a
+    case may have several labels, each class with known cases."""
     if not model.task.multilabel:
-        return {'': calibration.expected_calibration_error(model.targets, model.probabilities)}
-    known = [i for i in range(len(model.task.classes)) if (~np.isnan(positive(model, i))).any()]
-    return {
-        model.task.classes[i]: calibration.binary_calibration_error(
-            positive(model, i), model.probabilities[:, i]
-        )
-        for i in known
-    }
+        both = model.targets, model.probabilities
+        return {
+            ('calibration_error', ''): calibration.expected_calibration_error(*both),
+            ('brier_score', ''): calibration.brier_score(*both),
+        }
+    found = {}
+    for i, name in enumerate(model.task.classes):
+        of_class = positive(model, i), model.probabilities[:, i]
+        if not np.isnan(of_class[0]).all():
+            found['calibration_error', name] = calibration.binary_calibration_error(*of_class)
+            found['brier_score', name] = calibration.binary_brier_score(*of_class)
+    return found
 
 
 def interval(group: Group, metric: Metric) -> comparison.Interval:
@@ -49,8 +53,6 @@ def interval(group: Group, metric: Metric) -> comparison.Interval:
         codes(group.models[0].patients),
         metric,
         pretraining=group.pretraining,
-        replicates=REPLICATES,
-        seed=SEED,
     )
 
 
@@ -71,8 +73,6 @@ def difference(a: Group, b: Group, metric: Metric) -> comparison.Difference:
         pretraining_a=a.pretraining,
         pretraining_b=b.pretraining,
         same_pretrainings=same_method and set(a.pretraining) == set(b.pretraining),
-        replicates=REPLICATES,
-        seed=SEED,
     )
 
 

@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 from big_ssl.evaluation import comparison, permutation, seeds
 from big_ssl.evaluation.comparison import Metric
 from big_ssl.studies import class_tables, measure
-from big_ssl.studies.measure import REPLICATES, SEED, Groups
+from big_ssl.studies.measure import Groups
 from big_ssl.studies.results import Group
 
 COMMON = 'auc_macro_common'
+PERMUTATIONS = 1000
 NAMES = {
     'auc_macro': 'macro AUC',
     'top1': 'top-1 accuracy',
@@ -62,7 +63,7 @@ def tables_of(config: ConfigDict, groups: Groups, tried: pd.DataFrame, study: ep
         frequencies=frequencies,
         by_class=class_tables.by_class(groups),
         operating_points=class_tables.operating_points(groups, study),
-        calibration=class_tables.calibration_errors(groups),
+        calibration=class_tables.calibration_figures(groups),
         by_subgroup=class_tables.by_subgroup(config, groups, study),
         search=tried,
     )
@@ -202,8 +203,7 @@ def _differences(config: ConfigDict, split: str, a: Group, b: Group) -> Iterator
                 b.models[0].probabilities,
                 measure.codes(a.models[0].patients),
                 known[name],
-                permutations=REPLICATES,
-                seed=SEED,
+                permutations=PERMUTATIONS,
             ),
             'covers_pretraining': found.covers_pretraining,
         }

@@ -104,7 +104,7 @@ def score(
 
 def quick_figures(scores: Scores, task: Task) -> dict[str, float]:
     """The figures shown while training, without intervals."""
-    found = _summarise(scores, task, replicates=0)
+    found = _summarise(scores, task)
     return {name: float(found[name]) for name in QUICK if name in found}
 
 
@@ -126,17 +126,17 @@ def figures(
 
     Those of a subgroup are `SPLIT/METRIC@COLUMN=VALUE`.
     """
-    settings: Any = {'replicates': config.bootstrap_replicates, 'seed': config.seed}
-    found = _summarise(scores, task, thresholds=thresholds, **settings)
+    found = _summarise(scores, task, thresholds)
     if task.multilabel:
         for name, targets, scored in zip(task.classes, scores.targets.T, scores.probabilities.T):
             if not np.isnan(targets).all():
                 error = calibration.binary_calibration_error(targets, scored)
                 found[f'calibration_error/{name}'] = error
+                found[f'brier_score/{name}'] = calibration.binary_brier_score(targets, scored)
     else:
-        found['calibration_error'] = calibration.expected_calibration_error(
-            scores.targets, scores.probabilities
-        )
+        both = scores.targets, scores.probabilities
+        found['calibration_error'] = calibration.expected_calibration_error(*both)
+        found['brier_score'] = calibration.brier_score(*both)
     for column in config.subgroups:
         found |= _of_subgroups(config, manifest, scores, task, column)
     return {f'{scores.split}/{name}': value for name, value in found.items()}
@@ -177,8 +177,6 @@ def _of_subgroups(
         task.classes,
         subgroups.groups(values.to_list(), tuple(config.subgroup_edges)),
         multilabel=task.multilabel,
-        replicates=config.bootstrap_replicates,
-        seed=config.seed,
     )
     return {
         '/'.join([f'{head}@{column}={name}', *tail]): value
@@ -187,12 +185,14 @@ def _of_subgroups(
     }
 
 
-def _summarise(scores: Scores, task: Task, **settings: Any) -> dict[str, float | int]:
+def _summarise(
+    scores: Scores, task: Task, thresholds: Mapping[str, float] | None = None
+) -> dict[str, float | int]:
     return summary.summarise(
         scores.targets,
         scores.probabilities,
         cases.codes(scores.patients),
         task.classes,
         multilabel=task.multilabel,
-        **{'thresholds': None} | settings,
+        thresholds=thresholds,
     )

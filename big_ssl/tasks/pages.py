@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix, roc_curve
 from big_ssl.data.labels import Task
 from big_ssl.evaluation import calibration
 from big_ssl.evaluation.class_frequencies import MIN_POSITIVES
-from big_ssl.evaluation.intervals import MIN_CLUSTERS
+from big_ssl.evaluation.influence import MIN_PATIENTS
 from big_ssl.report import multiples, pictures
 from big_ssl.report.page import Picture, Section, Table
 from big_ssl.tasks.scores import Scores
@@ -38,11 +38,15 @@ BY_CLASS = {
     'sensitivity_at_val_threshold': 'sensitivity',
     'specificity_at_val_threshold': 'specificity',
 }
+CALIBRATION = {'calibration_error': 'ECE', 'brier_score': 'Brier score'}
 HEADLINES_OF_GROUPS = ('top1', 'balanced_accuracy', 'auc_macro')
 INTERVAL_RULE = (
-    "Intervals are 95%: Wilson's score interval with the variance of a bootstrap over patients "
-    "(cases where no patient is known) and Student's t; there is none with fewer than "
-    f'{MIN_CLUSTERS} patients behind a class.'
+    'Intervals are 95%. They say how far the figure would move with other patients (other cases '
+    'where no patient is known): cases of one patient are not taken for independent, also where a '
+    "patient is in several classes. They are Wilson's score intervals with Student's t, and there "
+    f'is none with fewer than {MIN_PATIENTS} patients behind a class (or positives, or negatives), '
+    'or if one or two of them have most of its cases: nothing could be said. With fewer than ten '
+    'patients behind a class, and for figures near 1, they are on the wide side.'
 )
 MACRO_RULE = (
     f'auc_macro is the mean over the classes with at least {MIN_POSITIVES} positive cases in the '
@@ -137,6 +141,18 @@ def evaluation(
     return sections
 
 
+def calibration_rule(task: Task) -> str:
+    """What the figures of `CALIBRATION` are."""
+    brier = (
+        'squared difference of probability and outcome, 0 to 1'
+        if task.multilabel
+        else 'squared differences of probabilities and outcome, summed over the classes, 0 to 2'
+    )
+    return (
+        f'ECE: expected calibration error, 0 to 1. Brier score: {brier}. Of both, less is better.'
+    )
+
+
 def _training_data(result: Mapping[str, Any]) -> Section:
     facts = {
         name.removeprefix('trained_on/'): str(value)
@@ -192,6 +208,9 @@ def _split(scores: Scores, task: Task, result: Mapping[str, Any]) -> Section:
             Picture('Reliability', drawn),
         ]
     tables = [Table('By class', ['class', 'positives', *BY_CLASS.values()], rows)]
+    if calibrated := _calibrated(scores.split, task, result):
+        header = ['class'] if task.multilabel else []
+        tables.append(Table('Calibration', [*header, *CALIBRATION.values()], calibrated))
     if groups := _subgroups(scores.split, result):
         tables.append(
             Table('By subgroup', ['group', result['task/unit'], *HEADLINES_OF_GROUPS], groups)
@@ -199,10 +218,20 @@ def _split(scores: Scores, task: Task, result: Mapping[str, Any]) -> Section:
     return Section(
         f'Split {scores.split}',
         'Sensitivity and specificity at the threshold that gives 90% specificity on validation. '
-        f'{MACRO_RULE}',
+        f'{MACRO_RULE}' + (f' {calibration_rule(task)}' if calibrated else ''),
         tables,
         shown,
     )
+
+
+def _calibrated(split: str, task: Task, result: Mapping[str, Any]) -> list[list[Any]]:
+    """One row; where a case may have several labels, one for each class that has the figures."""
+    places = {name: f'/{name}' for name in task.classes} if task.multilabel else {'': ''}
+    return [
+        [*filter(None, [name]), *(result[f'{split}/{metric}{place}'] for metric in CALIBRATION)]
+        for name, place in places.items()
+        if f'{split}/brier_score{place}' in result
+    ]
 
 
 def _subgroups(split: str, result: Mapping[str, Any]) -> list[list[Any]]:

@@ -17,7 +17,7 @@ class Scores:
       first: [cases] position among `rows` of the case's first image.
       targets: [cases] class numbers, or [cases, k] for a multi-label task.
       probabilities: [cases, k].
-      patients: [cases] names of the clusters of the bootstrap.
+      patients: [cases] names of the patients, or of the cases where none is known.
     """
 
     split: str

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import sklearn.calibration
+import sklearn.metrics
 
 from big_ssl.evaluation import calibration
 
@@ -91,3 +92,42 @@ def test_a_class_is_judged_by_its_probability_not_by_confidence():
     assert calibration.binary_calibration_error(np.zeros(4), np.zeros(4)) == 0
     with pytest.raises(ValueError, match='no cases'):
         calibration.binary_calibration_error(np.full(3, np.nan), np.zeros(3))
+
+
+def test_brier_score_by_hand():
+    """(1 - 0.7)^2 + 0.2^2 + 0.1^2 = 0.14; 0.5^2 + (1 - 0.25)^2 + 0.25^2 = 0.875."""
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.5, 0.25, 0.25]], np.float32)
+    found = calibration.brier_score(np.array([0, 1]), probabilities)
+    assert found == pytest.approx((0.14 + 0.875) / 2)
+    certain = np.eye(3)
+    assert calibration.brier_score(np.array([0, 1, 2]), certain) == 0
+    assert calibration.brier_score(np.array([1, 2, 0]), certain) == 2
+
+
+def test_brier_score_is_the_sum_of_scikit_learns_over_the_classes():
+    random = np.random.default_rng(4)
+    probabilities, labels = random.dirichlet(np.ones(4), 300), random.integers(0, 4, 300)
+    ours = calibration.brier_score(labels, probabilities)
+    by_class = [
+        sklearn.metrics.brier_score_loss(labels == i, probabilities[:, i]) for i in range(4)
+    ]
+    assert ours == pytest.approx(sum(by_class))
+    two = probabilities[:, :2] / probabilities[:, :2].sum(axis=1, keepdims=True)
+    theirs = sklearn.metrics.brier_score_loss(labels % 2, two[:, 1])
+    assert calibration.brier_score(labels % 2, two) == pytest.approx(2 * theirs)
+
+
+def test_brier_score_of_one_class_is_scikit_learns_without_missing_labels():
+    random = np.random.default_rng(5)
+    probabilities = random.random(300)
+    labels = (random.random(300) < probabilities).astype(float)
+    theirs = sklearn.metrics.brier_score_loss(labels[100:], probabilities[100:])
+    labels[:100] = np.nan
+    assert calibration.binary_brier_score(labels, probabilities) == pytest.approx(theirs)
+
+
+def test_brier_scores_without_cases_are_refused():
+    with pytest.raises(ValueError, match='no cases'):
+        calibration.brier_score(np.zeros(0, int), np.zeros((0, 2)))
+    with pytest.raises(ValueError, match='no cases'):
+        calibration.binary_brier_score(np.full(3, np.nan), np.zeros(3))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from big_ssl.evaluation import metrics
+from big_ssl.evaluation import influence, metrics
 
 pytestmark = pytest.mark.filterwarnings('error')
 
@@ -35,44 +35,10 @@ def test_chunks_of_replicates_change_nothing(monkeypatch):
     labels, scores, weights = tied_data(3)
     matrix = np.stack([1 - scores, scores], axis=1)
     expected = [sklearn.metrics.roc_auc_score(labels, scores, sample_weight=w) for w in weights]
-    recall = [sklearn.metrics.recall_score(labels, scores >= 0.6, sample_weight=w) for w in weights]
     top1 = [np.average((matrix.argmax(axis=1) == labels), weights=w) for w in weights]
     monkeypatch.setattr(metrics, '_CHUNK_ELEMENTS', 5 * len(labels))  # 12 replicates: 5 + 5 + 2
     np.testing.assert_allclose(metrics.auc(labels, scores, weights), expected, rtol=1e-12)
-    np.testing.assert_allclose(metrics.sensitivity(labels, scores, weights, 0.6), recall)
     np.testing.assert_allclose(metrics.top_k_accuracy(labels, matrix, weights), top1)
-
-
-@pytest.mark.parametrize('seed', range(5))
-def test_sensitivity_at_specificity_is_read_off_sklearns_roc(seed):
-    labels, scores, weights = tied_data(seed)
-    expected = []
-    for row in weights:
-        false_positive, true_positive, _ = sklearn.metrics.roc_curve(
-            labels, scores, sample_weight=row, drop_intermediate=False
-        )
-        expected.append(true_positive[1 - false_positive >= 0.9 - 1e-9].max())
-    found = metrics.sensitivity_at_specificity(labels, scores, weights)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-
-
-def test_nine_of_ten_negatives_are_ninety_per_cent():
-    scores = np.array([*np.arange(10) / 10, 0.85])
-    labels = np.array([0] * 10 + [1])
-    assert metrics.sensitivity_at_specificity(labels, scores, np.ones((1, 11)))[0] == 1
-    scores[-1] = 0.8  # ties with the ninth negative: only 8 of 10 are below
-    assert metrics.sensitivity_at_specificity(labels, scores, np.ones((1, 11)))[0] == 0
-
-
-def test_sensitivity_and_specificity_are_sklearns_recalls():
-    labels, scores, weights = tied_data(7)
-    called = scores >= 0.5
-    for label, metric in ((1, metrics.sensitivity), (0, metrics.specificity)):
-        expected = [
-            sklearn.metrics.recall_score(labels, called, sample_weight=w, pos_label=label)
-            for w in weights
-        ]
-        np.testing.assert_allclose(metric(labels, scores, weights, 0.5), expected, rtol=1e-12)
 
 
 def test_top_k_and_balanced_accuracy_are_sklearns():
@@ -109,28 +75,16 @@ def test_missing_labels_are_left_out():
     labels = labels.astype(np.float64)
     labels[::4] = np.nan
     known = ~np.isnan(labels)
-    for metric in (
-        metrics.auc,
-        metrics.sensitivity_at_specificity,
-        lambda *data: metrics.sensitivity(*data, 0.5),
-        lambda *data: metrics.specificity(*data, 0.5),
-    ):
-        np.testing.assert_array_equal(
-            metric(labels, scores, weights), metric(labels[known], scores[known], weights[:, known])
-        )
+    np.testing.assert_array_equal(
+        metrics.auc(labels, scores, weights),
+        metrics.auc(labels[known], scores[known], weights[:, known]),
+    )
 
 
 def test_undefined_replicates_are_nan_without_a_warning():
     labels, scores = np.array([1, 0, 0]), np.array([0.9, 0.2, 0.1])
     weights = np.array([[1, 1, 1], [0, 1, 2], [3, 0, 0]])  # all, no positive, no negative
     np.testing.assert_array_equal(metrics.auc(labels, scores, weights), [1, np.nan, np.nan])
-    np.testing.assert_array_equal(
-        metrics.sensitivity_at_specificity(labels, scores, weights), [1, np.nan, np.nan]
-    )
-    np.testing.assert_array_equal(metrics.sensitivity(labels, scores, weights, 0), [1, np.nan, 1])
-    np.testing.assert_array_equal(metrics.specificity(labels, scores, weights, 1), [1, 1, np.nan])
-    per_class = np.array([[0.5, 0.7], [np.nan, 0.6], [np.nan, np.nan]])
-    np.testing.assert_allclose(metrics.macro_auc(per_class), [0.6, 0.6, np.nan])
 
 
 @pytest.mark.parametrize('dtype', [np.float32, np.float64])
@@ -138,16 +92,16 @@ def test_undefined_replicates_are_nan_without_a_warning():
 def test_threshold_is_the_smallest_that_keeps_the_specificity(seed, dtype):
     labels, scores, _ = tied_data(seed)
     scores = scores.astype(dtype)
-    once = np.ones((1, len(labels)))
     threshold = metrics.threshold_at_specificity(labels, scores)
     negatives = scores[labels == 0].astype(np.float64)
     assert (negatives < threshold).mean() >= 0.9
     assert (negatives < np.nextafter(threshold, -np.inf)).mean() < 0.9
-    assert metrics.specificity(labels, scores, once, threshold)[0] >= 0.9
+    patients = np.arange(len(labels))
+    assert influence.specificity(labels, scores, patients, threshold).value >= 0.9
     # On the data it was chosen on, it reaches what the ROC offers.
     assert (
-        metrics.sensitivity(labels, scores, once, threshold)[0]
-        == metrics.sensitivity_at_specificity(labels, scores, once)[0]
+        influence.sensitivity(labels, scores, patients, threshold).value
+        == influence.sensitivity_at_specificity(labels, scores, patients).value
     )
 
 

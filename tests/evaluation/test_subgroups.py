@@ -78,7 +78,7 @@ def test_figures_of_a_group_are_those_of_its_cases_alone():
     clusters, classes = np.arange(150) // 2, ('a', 'b', 'c')
     names = subgroups.groups(['f'] * 60 + ['m'] * 80 + [''] * 10)
     found = subgroups.summarise_groups(
-        labels, probabilities, clusters, classes, names, multilabel=False, replicates=40, seed=2
+        labels, probabilities, clusters, classes, names, multilabel=False
     )
     assert list(found) == ['f', 'm', 'not known']
     for name, rows in (('f', slice(60)), ('m', slice(60, 140)), ('not known', slice(140, None))):
@@ -89,8 +89,6 @@ def test_figures_of_a_group_are_those_of_its_cases_alone():
             classes,
             multilabel=False,
             thresholds=None,
-            replicates=40,
-            seed=2,
         )
         assert found[name].items() <= alone.items()
         assert not [key for key in found[name] if 'sensitivity' in key or 'auc/' in key]

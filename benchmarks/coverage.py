@@ -1,0 +1,380 @@
+"""How often 95% intervals hold the truth, and how often tests find what is not there.
+
+  python -m benchmarks.coverage [--trials=2000] [--quick] [--out=docs/coverage.md]
+
+Simulated patients of 1 to 10 cases each. A case's scores are its class's mark, what all cases of
+its patient share, and an error of its own; runs of a method share a part of both errors (their
+agreement) and may differ in quality (the effect of seeds). The truth is the figure of many more
+patients. Seeds of the simulation are fixed: the same command gives the same table.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import multiprocessing
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import scipy.stats
+
+from big_ssl.evaluation import comparison, permutation
+from big_ssl.evaluation.comparison import Metric
+
+CASES = (1, 10)
+RANDOM, MIDDLING, GOOD, PERFECT = 0.0, 1.5, 3.0, 50.0  # the mark of a case's own class
+_CLASSIFIERS = {RANDOM: 'random', MIDDLING: 'middling', GOOD: 'good', PERFECT: 'perfect'}
+_POPULATION = 60_000  # patients, for the truth
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One kind of data.
+
+    Attributes:
+      patients: how many.
+      classes: one of them a case, equally frequent.
+      shared: a patient's cases may be of different classes; else all are of one.
+      patient_effect: share of the scores' variance that a patient's cases have in common.
+      mark: how far the own class stands out, in deviations of the scores.
+      several: any number of classes a case, each in 30% of them.
+      rare: of two classes, so many patients have the first; 0: equally frequent.
+      runs: of each method.
+      agreement: share of the variance of the errors that runs of a method have in common.
+      seed_effect: deviation of `mark` between runs.
+    """
+
+    patients: int
+    classes: int
+    shared: bool
+    patient_effect: float
+    mark: float
+    several: bool = False
+    rare: int = 0
+    runs: int = 1
+    agreement: float = 1.0
+    seed_effect: float = 0.0
+
+    @property
+    def name(self) -> str:
+        parts = [f'{self.patients} patients']
+        if self.rare:
+            parts.append(f'{self.rare} of them positive')
+        else:
+            kind = 'labels at once' if self.several else 'classes'
+            parts.append(f'{self.classes} {kind}, {"shared" if self.shared else "one a patient"}')
+        parts.append(f'patient effect {self.patient_effect:g}')
+        parts.append(_CLASSIFIERS.get(self.mark, f'mark {self.mark:g}'))
+        if self.runs > 1:
+            parts.append(f'{self.runs} seeds, agreement {self.agreement:g}')
+            parts.append(f'seed effect {self.seed_effect:g}')
+        return ', '.join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Labels [n] or [n, k], patient of each case [n], and scores [methods, runs, n, k]."""
+
+    labels: np.ndarray
+    patients: np.ndarray
+    scores: np.ndarray
+
+
+def drawn(cell: Cell, random: np.random.Generator, methods: int = 1) -> Data:
+    """A sample; with several methods their errors have nothing in common but the patients."""
+    sizes = random.integers(CASES[0], CASES[1] + 1, cell.patients)
+    patients = np.repeat(np.arange(cell.patients), sizes)
+    n, k = len(patients), cell.classes
+    if cell.rare:
+        labels = (patients < cell.rare).astype(int)
+    elif cell.several:
+        labels = (random.random((n if cell.shared else cell.patients, k)) < 0.3).astype(float)
+        labels = labels if cell.shared else labels[patients]
+    else:
+        labels = random.integers(0, k, n if cell.shared else cell.patients)
+        labels = labels if cell.shared else labels[patients]
+    marked = labels if cell.several else labels[:, None] == np.arange(k)
+    scores = np.empty((methods, cell.runs, n, k))
+
+    def errors() -> np.ndarray:
+        of_patients = random.standard_normal((cell.patients, k))[patients]
+        own = random.standard_normal((n, k))
+        return np.sqrt(cell.patient_effect) * of_patients + np.sqrt(1 - cell.patient_effect) * own
+
+    for method in range(methods):
+        common = np.sqrt(cell.agreement) * errors()
+        for run in range(cell.runs):
+            mark = cell.mark + cell.seed_effect * random.standard_normal()
+            own = np.sqrt(1 - cell.agreement) * errors() if cell.agreement < 1 else 0
+            scores[method, run] = mark * marked + common + own
+    return Data(labels, patients, scores)
+
+
+def metrics_of(cell: Cell) -> dict[str, Metric]:
+    """The figures that are judged in a cell."""
+    if cell.rare:
+        return {'auc': comparison.auc_of(1)}
+    macro = {'macro AUC': comparison.macro_auc(range(cell.classes))}
+    if cell.several:
+        return macro
+    return {
+        'top-1': comparison.top1,
+        'balanced accuracy': comparison.balanced_accuracy,
+        **macro,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """Of one figure in one cell, in per cent of the trials with an interval; widths are means."""
+
+    cell: Cell
+    metric: str
+    truth: float
+    held: float
+    above: float
+    below: float
+    width: float
+    refused: float
+
+    @property
+    def asked(self) -> bool:
+        return 93.5 <= self.held <= 98 or (self.cell.patients < 10 and 93 <= self.held <= 98)
+
+
+def coverage(cell: Cell, trials: int) -> list[Coverage]:
+    """Intervals of one method in a cell."""
+    random = np.random.default_rng(zlib.crc32(cell.name.encode()))
+    known = metrics_of(cell)
+    truth = {name: _truth(cell, metric) for name, metric in known.items()}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in known}
+    for _ in range(trials):
+        data = drawn(cell, random)
+        for name, metric in known.items():
+            interval = _interval(metric, data, range(cell.runs))
+            if interval is not None:
+                found[name].append(interval)
+    return [_coverage(cell, name, truth[name], found[name], trials) for name in known]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejections:
+    """How often a paired test of two methods has p < 0.05, in per cent, by metric."""
+
+    cell: Cell
+    metric: str
+    rejected: float
+    refused: float
+
+    @property
+    def asked(self) -> bool:
+        return 3 <= self.rejected <= 6.5
+
+
+def rejections(cell: Cell, trials: int, better: float = 0.0) -> list[Rejections]:
+    """Paired tests of two methods; the first one's own classes stand out by `better` more."""
+    random = np.random.default_rng(zlib.crc32(cell.name.encode()) + 1)
+    known = metrics_of(cell)
+    p: dict[str, list[float]] = {name: [] for name in known}
+    for _ in range(trials):
+        data = drawn(cell, random, methods=2)
+        marked = data.labels if cell.several else np.eye(cell.classes)[data.labels]
+        scores = data.scores + better * marked * np.array([1, 0])[:, None, None, None]
+        for name, metric in known.items():
+            value = _p_value(metric, data, scores, range(cell.runs))
+            p[name].append(value)
+    return [_rejections(cell, name, np.array(p[name])) for name in known]
+
+
+def permutation_rejections(cell: Cell, trials: int) -> list[Rejections]:
+    """The same of the permutation test of two models."""
+    random = np.random.default_rng(zlib.crc32(cell.name.encode()) + 2)
+    known = metrics_of(cell)
+    p: dict[str, list[float]] = {name: [] for name in known}
+    for trial in range(trials):
+        data = drawn(cell, random, methods=2)
+        for name, metric in known.items():
+            a, b = data.scores[:, 0]
+            p[name].append(
+                permutation.permutation_p(
+                    data.labels, a, b, data.patients, metric, permutations=256, seed=trial
+                )
+            )
+    return [_rejections(cell, name, np.array(p[name])) for name in known]
+
+
+def interval_cells(quick: bool) -> Iterator[Cell]:
+    """Cells for `coverage`, of one run."""
+    layouts = [(2, True), (3, False), (5, True), (8, True)]
+    counts = (8, 10, 20, 50, 200)
+    if quick:
+        layouts, counts = [(3, True)], (10, 50)
+    for n, (k, shared), effect, mark in itertools.product(
+        counts, layouts, (0.0, 0.5, 0.9), (RANDOM, MIDDLING, GOOD)
+    ):
+        if n >= (k if shared else 6 * k):
+            yield Cell(n, k, shared, effect, mark)
+    for n, effect in itertools.product(counts, (0.0, 0.5, 0.9)):
+        if n >= 10:
+            yield Cell(n, 8, True, effect, MIDDLING, several=True)
+    for positives, effect, mark in itertools.product(
+        (5, 10), (0.0, 0.9), (RANDOM, 1.0, MIDDLING, GOOD)
+    ):
+        yield Cell(200, 2, False, effect, mark, rare=positives)
+    for n in counts:
+        yield Cell(n, 3, True, 0.5, PERFECT)
+    yield Cell(200, 2, False, 0.5, PERFECT, rare=5)
+
+
+def seed_cells(quick: bool, mark: float = MIDDLING) -> Iterator[Cell]:
+    """Cells of several runs, for `coverage` and `rejections`."""
+    sizes = ((8, 3), (30, 3), (200, 3), (200, 5)) if not quick else ((30, 3),)
+    for (n, runs), agreement, seeds in itertools.product(sizes, (0.0, 0.5, 0.8), (0.0, 0.1, 0.3)):
+        yield Cell(n, 3, True, 0.4, mark, runs=runs, agreement=agreement, seed_effect=seeds)
+
+
+def test_cells(quick: bool) -> Iterator[Cell]:
+    """Cells of one run for `rejections`."""
+    counts = (8, 12, 30, 200) if not quick else (12,)
+    for n, (k, shared), effect in itertools.product(
+        counts, ((2, True), (4, True), (8, True), (3, False)), (0.0, 0.5, 0.9)
+    ):
+        if n >= (k if shared else 6 * k):
+            yield Cell(n, k, shared, effect, MIDDLING)
+    for n in counts:
+        yield Cell(n, 8, True, 0.5, MIDDLING, several=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog='python -m benchmarks.coverage',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--trials', type=int, default=2000, help='of each cell')
+    parser.add_argument('--quick', action='store_true', help='a few cells')
+    parser.add_argument('--processes', type=int, default=2)
+    parser.add_argument('--out', help='a Markdown file')
+    flags = parser.parse_args(arguments)
+    quick, trials = flags.quick, flags.trials
+    cell = Cell(200, 3, True, 0.4, MIDDLING, runs=3, agreement=0.5)
+    jobs: list[tuple[str, Callable[..., list], Cell, int, dict]] = [
+        *(('one', coverage, each, trials, {}) for each in interval_cells(quick)),
+        *(('seeds', coverage, each, trials, {}) for each in seed_cells(quick)),
+        *(('test', rejections, each, trials, {}) for each in test_cells(quick)),
+        *(('test seeds', rejections, each, trials, {}) for each in seed_cells(quick)),
+        *(('power', rejections, cell, trials, {'better': b}) for b in (0.05, 0.1, 0.15)),
+        *(
+            (
+                'permutation',
+                permutation_rejections,
+                Cell(n, 3, True, 0.5, MIDDLING),
+                trials // 2,
+                {},
+            )
+            for n in ((8, 12, 30) if not quick else (12,))
+        ),
+    ]
+    parts: dict[str, list] = {}
+    with multiprocessing.get_context('spawn').Pool(flags.processes) as pool:
+        for number, (part, found) in enumerate(pool.imap(_run, jobs), start=1):
+            parts.setdefault(part, []).extend(found)
+            print(f'{number}/{len(jobs)} {found[0].cell.name}', file=sys.stderr, flush=True)
+    text = _page(parts, trials)
+    print(text)
+    if flags.out:
+        Path(flags.out).parent.mkdir(parents=True, exist_ok=True)
+        Path(flags.out).write_text(text)
+    return 0
+
+
+def _run(job: tuple[str, Callable[..., list], Cell, int, dict]) -> tuple[str, list]:
+    part, function, cell, trials, settings = job
+    return part, function(cell, trials, **settings)
+
+
+def _truth(cell: Cell, metric: Metric) -> float:
+    """The figure of many patients, of runs of mean quality where they differ."""
+    positives = _POPULATION // 2 if cell.rare else 0
+    many = dataclasses.replace(cell, patients=_POPULATION, rare=positives, runs=1, agreement=1.0)
+    marks = cell.mark + cell.seed_effect * scipy.stats.norm.ppf((np.arange(20) + 0.5) / 20)
+    values = []
+    for mark in marks if cell.seed_effect else [cell.mark]:
+        one = dataclasses.replace(many, mark=float(mark), seed_effect=0.0)
+        data = drawn(one, np.random.default_rng(0))
+        once = np.ones((1, len(data.labels)))
+        values.append(metric.values(data.labels, data.scores[0, 0], once)[0])
+    return float(np.mean(values))
+
+
+def _interval(metric: Metric, data: Data, runs: range) -> tuple[float, float] | None:
+    if not _defined(metric, data):
+        return None
+    found = comparison.method_interval(
+        data.labels, data.scores[0], data.patients, metric, pretraining=runs
+    )
+    return None if np.isnan(found.low) else (found.low, found.high)
+
+
+def _p_value(metric: Metric, data: Data, scores: np.ndarray, runs: range) -> float:
+    if not _defined(metric, data):
+        return float('nan')
+    settings = {'pretraining_a': runs, 'pretraining_b': runs}
+    return comparison.paired_difference(data.labels, *scores, data.patients, metric, **settings).p
+
+
+def _defined(metric: Metric, data: Data) -> bool:
+    """Whether all classes occur: another figure would be meant."""
+    if data.labels.ndim == 2:
+        return True
+    return len(np.unique(data.labels)) == data.scores.shape[-1]
+
+
+def _coverage(
+    cell: Cell, name: str, truth: float, found: list[tuple[float, float]], trials: int
+) -> Coverage:
+    low, high = np.array(found).T if found else np.full((2, 1), np.nan)
+    above, below = 100 * np.mean(truth < low - 1e-9), 100 * np.mean(truth > high + 1e-9)
+    held = 100 - above - below if found else float('nan')
+    refused = 100 * (1 - len(found) / trials)
+    return Coverage(cell, name, truth, held, above, below, float(np.mean(high - low)), refused)
+
+
+def _rejections(cell: Cell, name: str, p: np.ndarray) -> Rejections:
+    known = p[~np.isnan(p)]
+    rejected = 100 * float((known < 0.05).mean()) if len(known) else float('nan')
+    return Rejections(cell, name, rejected, 100 * (1 - len(known) / len(p)))
+
+
+def _page(parts: dict[str, list], trials: int) -> str:
+    """The tables as Markdown."""
+    lines = [f'{trials} trials a cell.', '']
+    for part, found in parts.items():
+        asked = [one for one in found if one.refused < 50]
+        missed = [one for one in asked if not one.asked]
+        values = [one.held if isinstance(one, Coverage) else one.rejected for one in asked]
+        lines += [
+            f'## {part}: {len(asked)} figures, {min(values):.1f} to {max(values):.1f}, '
+            f'{len(missed)} outside what was asked',
+            '',
+        ]
+        for one in found:
+            mark = '' if one.asked else ' (outside)'
+            if isinstance(one, Coverage):
+                lines.append(
+                    f'| {one.cell.name} | {one.metric} {one.truth:.3f} | {one.held:.1f}{mark} | '
+                    f'{one.above:.1f} + {one.below:.1f} | {one.width:.3f} | {one.refused:.0f} |'
+                )
+            else:
+                lines.append(
+                    f'| {one.cell.name} | {one.metric} | {one.rejected:.1f}{mark} | '
+                    f'{one.refused:.0f} |'
+                )
+        lines.append('')
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
