@@ -123,8 +123,8 @@ def differences(known: Tables) -> Section | None:
         )
     return Section(
         'Differences',
-        'Paired: both methods on the same patients, whose difference counts; the variation of seeds '
-        'is added. p is two-sided and goes with the interval; Holm corrects it over all '
+        'Paired: both methods on the same patients, whose difference counts; the variation of '
+        'seeds is added. p is two-sided and goes with the interval; Holm corrects it over all '
         f'{len(table)} comparisons of this study. The permutation p-value swaps the predictions of '
         "the first seeds' two models patient by patient: it speaks of these two trained models, "
         'not of the methods, and is not corrected.',
