@@ -113,19 +113,21 @@ def operating_points(groups: Groups, study: epath.Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def calibration_errors(groups: Groups) -> pd.DataFrame:
-    """Expected calibration error, mean and deviation over pre-trainings; whole groups only.
+def calibration_figures(groups: Groups) -> pd.DataFrame:
+    """Expected calibration error and Brier score; whole groups only.
 
-    Columns: split, method, class ('': of the predicted class), value, sd.
+    Columns: split, method, metric (calibration_error or brier_score), class ('': all together),
+    value and sd (mean and deviation over pre-trainings).
     """
     rows = []
     for split, group in measure.whole(groups):
-        errors = pd.DataFrame([measure.calibration_errors(model) for model in group.models])
-        for name in errors:
-            over = seeds.spread(errors[name].to_numpy(), group.pretraining)
-            known = {'split': split, 'method': group.name, 'class': name}
+        of_models = [measure.calibration_of(model) for model in group.models]
+        for metric, name in of_models[0]:
+            values = np.array([found[metric, name] for found in of_models])
+            over = seeds.spread(values, group.pretraining)
+            known = {'split': split, 'method': group.name, 'metric': metric, 'class': name}
             rows.append({**known, 'value': over.mean, 'sd': over.sd_pretraining})
-    return pd.DataFrame(rows, columns=['split', 'method', 'class', 'value', 'sd'])
+    return pd.DataFrame(rows, columns=['split', 'method', 'metric', 'class', 'value', 'sd'])
 
 
 def by_subgroup(config: ConfigDict, groups: Groups, study: epath.Path) -> pd.DataFrame:

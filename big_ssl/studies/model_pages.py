@@ -1,5 +1,6 @@
 """Sections of a report that look into the trained models."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,12 @@ from big_ssl.studies import cells, class_tables, design
 from big_ssl.studies.results import Group, name_of
 from big_ssl.studies.run import Run
 from big_ssl.studies.tables import NAMES, Tables
-from big_ssl.tasks.pages import FINETUNING_CURVES, PRETRAINING_CURVES
+from big_ssl.tasks.pages import (
+    CALIBRATION,
+    FINETUNING_CURVES,
+    PRETRAINING_CURVES,
+    calibration_rule,
+)
 from big_ssl.train.writers import read_metrics
 
 MAPS = {
@@ -66,23 +72,22 @@ def by_class(split: str, some: list[Group], known: Tables) -> Section | None:
         )
     return Section(
         f'By class: {split}',
-        'Curves and the confusion matrix are of the first seed of each method.',
+        'Curves and the confusion matrix are of the first seed of each method. '
+        f'{calibration_rule(task)}',
         shown,
         drawn,
     )
 
 
-def _calibration(errors: pd.DataFrame) -> Table:
-    rows = [
-        [*filter(None, [row['class']]), row['method'], row['value'], cells.deviation(row['sd'])]
-        for row in errors.to_dict('records')
-    ]
-    header = ['class'] if errors['class'].any() else []
-    return Table(
-        'Expected calibration error, mean over seeds',
-        [*header, 'method', 'error', 'sd seeds'],
-        rows,
-    )
+def _calibration(figures: pd.DataFrame) -> Table:
+    rows = []
+    for (name, method), part in cells.parts(figures, ['class', 'method']):
+        found = {row.metric: [row.value, cells.deviation(row.sd)] for row in cells.rows(part)}
+        values = itertools.chain.from_iterable(found[metric] for metric in CALIBRATION)
+        rows.append([*filter(None, [name]), method, *values])
+    header = ['class', 'method'] if figures['class'].any() else ['method']
+    header += itertools.chain.from_iterable((name, 'sd seeds') for name in CALIBRATION.values())
+    return Table('Calibration, mean over seeds', header, rows)
 
 
 def _best(split: str, some: Sequence[Group], known: Tables) -> Group:

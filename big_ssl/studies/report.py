@@ -89,7 +89,7 @@ def figures(config: ConfigDict, states: Mapping[str, str], known: tables.Tables)
             place = f'{row["method"]}/{row["split"]}/{name.format(**row)}'
             found |= {place: row['value'], f'{place}/low': row['low'], f'{place}/high': row['high']}
     for row in _rows(known.calibration):
-        name = f'calibration_error/{row["class"]}' if row['class'] else 'calibration_error'
+        name = '/'.join(filter(None, [row['metric'], row['class']]))
         place = f'{row["method"]}/{row["split"]}/{name}'
         found |= {place: row['value'], f'{place}/sd_pretraining': row['sd']}
     for row in _rows(known.search):

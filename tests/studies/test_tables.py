@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from etils import epath
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
 
 from big_ssl.errors import InputError
 from big_ssl.studies import report, results, search, tables
@@ -122,11 +122,19 @@ def ece(table):
     return sum(gaps) / len(table)
 
 
+def brier(table):
+    """Brier 1950, equation 2."""
+    return sum(brier_score_loss(table['label'] == name, table[name]) for name in made_up.CLASSES)
+
+
 def test_calibration_is_the_mean_over_seeds(study, known):
-    errors = [ece(read(study[3], 'micle', seed)) for seed in (0, 1, 2)]
-    row = known.calibration.query('method == "micle" and split == "test"').iloc[0]
-    assert row['value'] == pytest.approx(np.mean(errors))
-    assert row['sd'] == pytest.approx(np.std(errors, ddof=1)) and row['class'] == ''
+    judged = [read(study[3], 'micle', seed) for seed in (0, 1, 2)]
+    rows = known.calibration.query('method == "micle" and split == "test"')
+    for metric, function in {'calibration_error': ece, 'brier_score': brier}.items():
+        values = [function(table) for table in judged]
+        (row,) = rows[rows['metric'] == metric].to_dict('records')
+        assert row['value'] == pytest.approx(np.mean(values))
+        assert row['sd'] == pytest.approx(np.std(values, ddof=1)) and row['class'] == ''
 
 
 def test_subgroups(study, known):
@@ -151,7 +159,7 @@ def test_several_labels_a_case(tmp_path):
         made_up.finish(run, folder, 1.5, drawn=made_up.multilabel)
     report.write(config, runs, folder, ['--workdir=S'])
     result = json.loads((folder / 'result.json').read_text())
-    aucs, errors = [], []
+    aucs, errors, briers = [], [], []
     for seed in (0, 1):
         table = read(folder, 'simclr', seed)
         labels = table['label'].fillna('')
@@ -161,10 +169,15 @@ def test_several_labels_a_case(tmp_path):
         bins = np.ceil(scores * 15)
         gaps = [abs((scores - has)[bins == number].sum()) for number in set(bins)]
         errors.append(sum(gaps) / len(has))
+        briers.append(brier_score_loss(has, scores))
         eczema = roc_auc_score(labels.str.contains('eczema'), table['eczema'])
         aucs.append((roc_auc_score(has, scores) + eczema) / 2)  # rare has too few
     assert result['simclr/test/auc_macro'] == pytest.approx(np.mean(aucs))
     assert result['simclr/test/calibration_error/acne'] == pytest.approx(np.mean(errors))
+    assert result['simclr/test/brier_score/acne'] == pytest.approx(np.mean(briers))
+    assert result['simclr/test/brier_score/acne/sd_pretraining'] == pytest.approx(
+        np.std(briers, ddof=1)
+    )
     assert 'simclr-random/test/auc_macro/p_holm' in result
     assert not (folder / 'figures' / 'confusion_test.png').exists()
 
@@ -243,6 +256,10 @@ def test_report(study):
     text = (folder / 'report.html').read_text()
     for expected in ('SYNTHETIC', 'Holm', 'common', 'fingerprint', 'big_ssl.main', 'p_holm'):
         assert expected in text or expected == 'p_holm'
+    expected = np.mean([brier(read(folder, 'micle', seed)) for seed in (0, 1, 2)])
+    assert result['micle/test/brier_score'] == pytest.approx(expected)
+    after = text.split('By class: test</h2>')[1].split('Calibration, mean over seeds</caption>')[1]
+    assert f'{expected:.3f}' in after.split('</table>')[0]
     assert 'test, 78 cases: means' in text and 'elsewhere, 72 images: means' in text
     pictures = {path.stem for path in (folder / 'figures').glob('*.png')}
     data = {path.stem for path in (folder / 'figures').glob('*.csv')}

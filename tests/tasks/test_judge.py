@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+from sklearn.metrics import brier_score_loss
 
 from big_ssl.config import defaults
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
 from big_ssl.tasks import judge
 from big_ssl.tasks.judge import Split
+from big_ssl.tasks.scores import Scores
 from tests import helpers
 
 TASK = Task(('x', 'y'), multilabel=False)
@@ -69,3 +71,35 @@ def test_validation_is_reduced_like_the_labels_unless_told_otherwise(tmp_path, p
     assert (val.name, len(val.rows), len(test.rows)) == ('val', kept, 20)
     (whole,) = judge.splits_of(config, manifest, ['val'])
     assert len(whole.rows) == 20
+
+
+def scores_of(targets, probabilities):
+    numbers = np.arange(len(targets))
+    patients = np.array([f'P{i}' for i in numbers])
+    return Scores('test', numbers, numbers, numbers, targets, probabilities, patients)
+
+
+def test_calibration_of_one_label_a_case(manifest):
+    """Confidences 0.8, 0.6 and 0.7 in bins of their own, the last one wrong."""
+    scores = scores_of(np.array([0, 1, 0]), np.array([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]))
+    found = judge.figures(defaults(), manifest, scores, TASK, None)
+    assert found['test/calibration_error'] == pytest.approx((0.2 + 0.4 + 0.7) / 3)
+    theirs = brier_score_loss([0, 1, 0], [0.2, 0.6, 0.7])
+    assert found['test/brier_score'] == pytest.approx(2 * theirs)
+
+
+def test_calibration_of_each_of_several_labels(manifest):
+    """A class without a known case has no figures."""
+    task = Task(('x', 'y', 'z'), multilabel=True)
+    missing = np.nan
+    targets = np.array([[1, 0, missing], [0, 1, missing], [1, missing, missing]])
+    probabilities = np.array([[0.8, 0.3, 0.5], [0.4, 0.9, 0.5], [0.5, 0.1, 0.5]])
+    found = judge.figures(defaults(), manifest, scores_of(targets, probabilities), task, None)
+    brier = {name: value for name, value in found.items() if 'brier' in name}
+    assert brier == pytest.approx(
+        {
+            'test/brier_score/x': brier_score_loss([1, 0, 1], [0.8, 0.4, 0.5]),
+            'test/brier_score/y': brier_score_loss([0, 1], [0.3, 0.9]),
+        }
+    )
+    assert {name.replace('brier_score', 'calibration_error') for name in brier} <= set(found)

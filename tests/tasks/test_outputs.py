@@ -1,7 +1,10 @@
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
+import pytest
 from etils import epath
 
 from big_ssl.data.labels import Task
@@ -110,6 +113,28 @@ def test_files_of_an_evaluation(tmp_path):
     assert written.pop('big_ssl/version')
     assert written == result
     assert 'SYNTHETIC' in (tmp_path / 'report.html').read_text()
+
+
+@pytest.mark.parametrize('multilabel', [False, True])
+def test_calibration_is_beside_the_curves(tmp_path, multilabel):
+    result = {'test/top1': 0.5, 'test/top1/n': 3, 'task/unit': 'cases'}
+    places = ('/benign', '/malignant') if multilabel else ('',)
+    for number, place in enumerate(places):
+        result[f'test/calibration_error{place}'] = 0.111 + number
+        result[f'test/brier_score{place}'] = 0.222 + number
+    scores = scores_of()
+    if multilabel:
+        scores = dataclasses.replace(scores, targets=np.eye(2)[scores.targets])
+    task = dataclasses.replace(TASK, multilabel=multilabel)
+    outputs.write_evaluation(epath.Path(tmp_path), manifest_of(tmp_path), [scores], task, result)
+    section = (tmp_path / 'report.html').read_text().split('Split test</h2>')[1]
+    table = section.split('Calibration</caption>')[1].split('</table>')[0]
+    cells = re.findall(r'<t[dh]\b[^>]*>([^<]*)', table)
+    if multilabel:
+        assert cells == ['class', 'ECE', 'Brier score', 'benign', '0.111', '0.222',
+                         'malignant', '1.111', '1.222']  # fmt: skip
+    else:
+        assert cells == ['ECE', 'Brier score', '0.111', '0.222']
 
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch):
