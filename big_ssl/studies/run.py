@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 
 from big_ssl import config as config_lib
-from big_ssl import main
+from big_ssl import earlier_configs, main
 from big_ssl.errors import InputError
 from big_ssl.files import CONFIG, DIVERGED, RESULT
 from big_ssl.studies import settings
@@ -69,8 +69,8 @@ class Run:
         if not (folder / CONFIG).exists():
             return WAITING
         try:
-            theirs = json.loads((folder / CONFIG).read_text())
-        except ValueError:
+            theirs = dict(json.loads((folder / CONFIG).read_text()))
+        except (TypeError, ValueError):
             raise InputError(f'{folder / CONFIG}: cannot be read; delete {folder}') from None
         self._check_same(study, theirs)
         if (folder / RESULT).exists():
@@ -79,9 +79,13 @@ class Run:
 
     def _check_same(self, study: epath.Path, theirs: dict[str, Any]) -> None:
         config, _, given = self.check(study)
+        earlier_configs.go_on(config, theirs, given)
+        theirs = earlier_configs.up_to_date(theirs)
         ours = json.loads(json.dumps(config.to_dict()))
         trains = config.task in ('contrastive', 'supervised')
         for key in config_lib.keys(config):
+            if key.startswith('compute.'):  # changes how, not what
+                continue
             taken_over = not trains and key in TAKEN_OVER and key not in given
             a, b = (_value(some, key) for some in (ours, theirs))
             taken_over |= key in config_lib.AUTO and a == 'auto'

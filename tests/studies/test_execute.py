@@ -40,7 +40,6 @@ def get_config(variant=''):
     config.every.checkpoint_every_steps = 3
     config.every.log_every_steps = 1
     config.every.warmup_steps = 2
-    config.every.bootstrap_replicates = 20
     return config.lock()
 """
 
