@@ -8,7 +8,7 @@ clinic calls things differently, a CSV with the columns label and class translat
 (--config.labels.map=THEIRS.csv, an empty class leaves a label out), and
 --config.labels.other=ignore leaves out whatever the model does not know. Network, image size and
 kind of labels are those of the model. Thresholds are those that training chose on its own
-validation split.
+validation split, for the checkpoint that it judged; another one has none.
 """
 
 from ml_collections import ConfigDict

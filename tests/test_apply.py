@@ -66,6 +66,31 @@ def test_another_clinic(finetuned, other_clinic, compile_cache, tmp_path):
     assert there['trained_on/init_from'] == 'random initialisation'
 
 
+@pytest.mark.parametrize('which', ['judged', 'other'])
+def test_thresholds_are_those_of_the_step_that_was_judged(
+    finetuned, tiny_manifest, compile_cache, tmp_path, which
+):
+    """Of a checkpoint by its number: the one that chose them has them, another has none."""
+    here = runs.result(finetuned)
+    judged = here['trained_on/step']
+    other = min({int(path.name) for path in (finetuned / 'checkpoints').iterdir()} - {judged})
+    step = judged if which == 'judged' else other
+    checkpoint = finetuned / f'checkpoints/{step}'
+    output = runs.run(flags('shift_evaluate', tmp_path, tiny_manifest, checkpoint), compile_cache)
+    there = runs.result(tmp_path)
+    assert there['trained_on/step'] == step
+    said = [line for line in output.splitlines() if 'no thresholds from validation' in line]
+    if which == 'judged':
+        table = pd.read_csv(tmp_path / 'predictions.csv').query('label == "b"')
+        hit = (table['b'] >= here['val/threshold_at_90_specificity/b']).mean()
+        assert there['all/sensitivity_at_val_threshold/b'] == pytest.approx(hit)
+        assert not said
+    else:
+        (line,) = said
+        assert f'the checkpoint of step {other} was not judged; the run judged step' in line
+        assert 'all/auc/b' in there and not [name for name in there if 'threshold' in name]
+
+
 def test_subgroups(finetuned, other_clinic, compile_cache, tmp_path):
     table, names = other_clinic
     more = [

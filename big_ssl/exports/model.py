@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +16,9 @@ from jaxtyping import Array, Float, UInt8
 from big_ssl import config as config_lib
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
-from big_ssl.files import CHECKPOINTS, RESULT
 from big_ssl.models.inputs import NORMALIZATIONS
 from big_ssl.models.networks import ClassifierNetwork
-from big_ssl.tasks import build, trained
+from big_ssl.tasks import build, judged_step, trained
 from big_ssl.train import init_from
 
 log = logging.getLogger(__name__)
@@ -141,7 +139,7 @@ def load(workdir: str, *, head: bool, baked: bool) -> Model:
     if task is not None:
         network = ClassifierNetwork(encoder, task.outputs)
         nested = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), one)
-    result, not_judged = _judged(epath.Path(workdir), source)
+    result, not_judged = _judged(workdir, source)
     return Model(
         encoder=encoder,
         variables=source.take_all(nested),
@@ -155,27 +153,13 @@ def load(workdir: str, *, head: bool, baked: bool) -> Model:
     )
 
 
-def _judged(origin: epath.Path, source: init_from.Source) -> tuple[dict[str, Any], str]:
+def _judged(origin: str, source: init_from.Source) -> tuple[dict[str, Any], str]:
     """The result of the run if it judged this step, and else why there is none, as a sentence."""
-    of_checkpoint = origin.parent.name == CHECKPOINTS
-    workdir = origin.parent.parent if of_checkpoint else origin
-    path = workdir / RESULT
-    if not path.exists():
-        return {}, ''
-    try:
-        result = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f'{path}: cannot be read: {error}') from None
-    judged = result.get('trained_on/step')
-    if judged == source.step:
-        return result, ''
-    if 'task' not in source.about:  # pre-training judges nothing
-        return {}, ''
-    if judged is None:
-        why = f'whether step {source.step} was judged is not known: {RESULT} names no step'
-    else:
-        why = f'the checkpoint of step {source.step} was not judged; the run judged step {judged}'
-    if of_checkpoint and judged is not None:
+    judgement = judged_step.of_weights(origin, source.step)
+    if not judgement.why_not or 'task' not in source.about:  # pre-training judges nothing
+        return judgement.result, ''
+    workdir = judged_step.workdir_of(origin)
+    if workdir != epath.Path(origin) and judgement.step is not None:
         remedy = f'export {workdir} itself'
     else:
         remedy = f'run the training command again, which judges a step, and export {workdir}'
@@ -183,8 +167,8 @@ def _judged(origin: epath.Path, source: init_from.Source) -> tuple[dict[str, Any
         '%s. The export has no figures and no thresholds. To have them, %s; to judge this one: '
         'python -m big_ssl.main --config=configs/shift_evaluate.py --config.init_from=%s '
         '--config.dataset.manifest=FILE.csv',
-        why,
+        judgement.why_not,
         remedy,
         origin,
     )
-    return {}, f'None: {why}.'
+    return {}, f'None: {judgement.why_not}.'

@@ -4,7 +4,6 @@
 probe or of the nearest neighbours, made here from frozen features of the training split.
 """
 
-import json
 import logging
 from typing import Any
 
@@ -13,7 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from big_ssl.files import RESULT
-from big_ssl.tasks import frozen, judge, provenance, trained
+from big_ssl.tasks import frozen, judge, judged_step, provenance, trained
 from big_ssl.tasks.labelled import open_judged
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
@@ -31,6 +30,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
 
 def _trained(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: StopRequest) -> None:
     model = trained.load_classifier(config, mesh, should_stop)
+    thresholds = _thresholds(config.init_from, model.seen['trained_on/step'])
     manifest, splits, table = open_judged(config, model.task)
     workdir_lib.begin(workdir, config.to_dict())
     scored = [
@@ -43,19 +43,22 @@ def _trained(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: S
         **provenance.applied_to(manifest),
         'evaluated/init_from': config.init_from,
     }
-    thresholds = _thresholds(config.init_from)
     judge.report(config, workdir, manifest, scored, model.task, thresholds, model.seen | seen)
 
 
-def _thresholds(workdir: str) -> dict[str, float]:
-    """The operating points that the training run chose on its validation split."""
-    result = epath.Path(workdir) / RESULT
-    known = json.loads(result.read_text()) if result.exists() else {}
+def _thresholds(init_from: str, step: int) -> dict[str, float]:
+    """The operating points that the training run chose on its validation split, for these weights.
+
+    Raises:
+      InputError: the `result.json` of the training run cannot be read.
+    """
+    judgement = judged_step.of_weights(init_from, step)
     thresholds = {
         name.removeprefix(judge.THRESHOLD): value
-        for name, value in known.items()
+        for name, value in judgement.result.items()
         if name.startswith(judge.THRESHOLD)
     }
     if not thresholds:
-        log.info('no thresholds from validation in %s: figures at them are left out', result)
+        why = judgement.why_not or f'none in {judged_step.workdir_of(init_from) / RESULT}'
+        log.warning('no thresholds from validation: %s. Figures at them are left out', why)
     return thresholds
