@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from big_ssl import config as config_lib
+from big_ssl.augment.crops import Crop
 from big_ssl.data import datasets, pipeline, views
 from big_ssl.data.images import ImageTable, encoded
 from big_ssl.data.sampler import Sampler
 from big_ssl.tasks import contrastive
 
 SIZE = 224  # of a view, in pixels
-CROP = {'area': (0.08, 1.0), 'aspect': (0.75, 4 / 3)}
+CROP = Crop(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3))
 Encoded = Mapping[int, bytes]  # by row of the manifest
 
 
@@ -28,7 +29,7 @@ class Images:
     def plan(self, step: int) -> pipeline.Plan:
         """Images, boxes and JPEG ratios of a batch, as the pipeline decides them."""
         batch = self.sampler.batch(step)
-        return pipeline.planned(self.table, self.sampler, batch, SIZE, **CROP)
+        return pipeline.planned(self.table, self.sampler, batch, SIZE, CROP)
 
     def encoded(self) -> Encoded:
         """All of them."""

@@ -94,7 +94,7 @@ def _next_batches(images: Images, steps: int) -> Callable[[], int]:
 def _pipeline(images: Images) -> Iterator[np.ndarray]:
     """Its threads start with the first batch, on the cores that are allowed then."""
     endless = range(np.iinfo(np.int64).max)
-    return host_batches(images.table, images.sampler, endless, slice(None), size=SIZE, **CROP)
+    return host_batches(images.table, images.sampler, endless, slice(None), size=SIZE, crop=CROP)
 
 
 def _wait_until_idle() -> None:

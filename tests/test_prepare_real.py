@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from big_ssl import config as config_lib
 from big_ssl import prepare
+from big_ssl.augment.crops import Crop
 from big_ssl.data import datasets
 from big_ssl.data.cases import units_of_cases
 from big_ssl.data.pipeline import host_batches
@@ -47,8 +48,7 @@ def batches_of(**dataset):
     rows = np.flatnonzero(np.char.startswith(manifest.split[:].astype(str), 'train'))
     table = datasets.open_images(config, manifest, rows)
     sampler = Sampler(units_of_cases(manifest, rows), seed=5, batch_size=32, views=2)
-    views = host_batches(table, sampler, range(10), slice(None), size=64,
-                         area=(0.08, 1.0), aspect=(0.75, 1.33))  # fmt: skip
+    views = host_batches(table, sampler, range(10), slice(None), size=64, crop=Crop())
     return manifest, np.stack(list(views))
 
 

@@ -68,7 +68,7 @@ def test_bare_functions_make_what_the_pipeline_makes(tmp_path, pairing, monkeypa
     monkeypatch.setattr(views, 'crop', cropped)
     assert host_images.crop_views(images, images.encoded(), images.plan(3)) == 4
     monkeypatch.setattr(views, 'crop', crop)
-    sides = {'size': host_images.SIZE, **host_images.CROP}
+    sides = {'size': host_images.SIZE, 'crop': host_images.CROP}
     (expected,) = host_batches(images.table, images.sampler, range(3, 4), slice(None), **sides)
     assert np.array_equal(np.stack(made).reshape(expected.shape), expected)
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from big_ssl import config as config_lib
+from big_ssl.augment.crops import Crop
 from big_ssl.data import datasets
 from big_ssl.data.cases import units_of_images
 from big_ssl.data.images import decode
@@ -97,8 +98,8 @@ def test_images_are_those_of_tfds(data_dir):
         np.testing.assert_array_equal(decode(table, row), record['image'])
         assert table.sizes[row].tolist() == list(record['image'].shape[:2])
     sampler = Sampler(units_of_images(manifest, rows), seed=0, batch_size=4, views=2)
-    (views,) = host_batches(table, sampler, range(1), slice(None), size=16,
-                            area=(1.0, 1.0), aspect=(1.0, 1.0))  # fmt: skip
+    crop = Crop(area=(1.0, 1.0), aspect=(1.0, 1.0))
+    (views,) = host_batches(table, sampler, range(1), slice(None), size=16, crop=crop)
     assert views.shape == (4, 2, 16, 16, 3) and views.std() > 10
 
 

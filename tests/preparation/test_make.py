@@ -12,6 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from big_ssl.augment.crops import Crop
 from big_ssl.data import datasets, records
 from big_ssl.data.cases import units_of_cases, units_of_images
 from big_ssl.data.images import decode, evaluation_image
@@ -64,8 +65,8 @@ def test_training_batches_are_the_same(tmp_path, units):
         table = opened(config)
         rows = table.manifest.rows(('train',))
         sampler = Sampler(units(table.manifest, rows), seed=3, batch_size=8, views=2)
-        steps = host_batches(table, sampler, range(4), slice(None), size=16,
-                             area=(0.2, 1.0), aspect=(0.75, 1.33))  # fmt: skip
+        crop = Crop(area=(0.2, 1.0))
+        steps = host_batches(table, sampler, range(4), slice(None), size=16, crop=crop)
         batches.append(np.stack(list(steps)))
     np.testing.assert_array_equal(*batches)
 
