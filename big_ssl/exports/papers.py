@@ -176,7 +176,7 @@ def _figures(result: Mapping[str, Any]) -> list[str]:
     ]
     if not rows:
         return ['None: the run was not judged on labels.']
-    note = '95% intervals, resampled over patients. More figures are in the report of the run.'
+    note = '95% intervals, over patients. More figures are in the report of the run.'
     return [*_table(('split/metric', 'value', '95% interval', 'n'), rows), '', note]
 
 
