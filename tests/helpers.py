@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from big_ssl.data import pipeline
 from big_ssl.data.manifest import Manifest, read_manifest
 
 HEADER = ('image_path', 'case_id', 'patient_id', 'label', 'split')
@@ -52,3 +53,10 @@ def sixteen_bit_rgb_png(pixels: np.ndarray) -> bytes:
         struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))
         for name, data in chunks
     )
+
+
+def host_views(table, sampler, steps, part=slice(None), **settings):
+    """The views of each step's batch, as the host makes them for training."""
+    raised: list[Exception] = []
+    batches = pipeline.training_batches(table, sampler, steps, part, raised=raised, **settings)
+    return (batch['views'] for batch in pipeline.arrays_of(batches, raised))

@@ -12,9 +12,9 @@ from big_ssl import prepare
 from big_ssl.augment.crops import Crop
 from big_ssl.data import datasets
 from big_ssl.data.cases import units_of_cases
-from big_ssl.data.pipeline import host_batches
 from big_ssl.data.sampler import Sampler
 from tests import runs
+from tests.helpers import host_views
 
 SHARED = runs.ROOT.parent / 'shared' / 'data'
 MULTI = ('--config.labels.kind=multi', '--config.labels.negative=No Finding',
@@ -48,7 +48,7 @@ def batches_of(**dataset):
     rows = np.flatnonzero(np.char.startswith(manifest.split[:].astype(str), 'train'))
     table = datasets.open_images(config, manifest, rows)
     sampler = Sampler(units_of_cases(manifest, rows), seed=5, batch_size=32, views=2)
-    views = host_batches(table, sampler, range(10), slice(None), size=64, crop=Crop())
+    views = host_views(table, sampler, range(10), slice(None), size=64, crop=Crop())
     return manifest, np.stack(list(views))
 
 

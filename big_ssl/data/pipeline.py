@@ -1,14 +1,15 @@
-"""The host's way of a training batch: what the sampler names is read, decoded and cropped.
+"""The host's way of images to the devices, as `tf.data.Dataset`s whose stages stand in order.
 
-Which images and which crops is decided before, in NumPy, for the whole batch. Threads do the rest,
-a few examples each; OpenCV leaves Python's lock free while it works.
+Training: steps → which images and crops (NumPy, a pure function of the step) → chunks of a batch →
+read, decode and crop (OpenCV, in parallel, in order) → batches → ahead of the step. Evaluation:
+rows → chunks → Pillow's crop of each image → batches → ahead of the network. Images are worked on
+inside `numpy_function`, many a call: what is slow in tf.data is handing images around one by one.
 """
 
-import collections
 import functools
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -16,13 +17,16 @@ from jaxtyping import Int, UInt8
 from big_ssl import processes
 from big_ssl.augment.crops import Crop, crop_boxes
 from big_ssl.data import views
-from big_ssl.data.buffers import Buffers
+from big_ssl.data.buffers import aligned
+from big_ssl.data.host_tensorflow import import_tensorflow
 from big_ssl.data.image_files import JPEG
-from big_ssl.data.images import ImageTable, decode, encoded
+from big_ssl.data.images import ImageTable, decode, encoded, evaluation_image
 from big_ssl.data.sampler import Indices, Sampler
 
 _AHEAD = 2  # batches beyond the one that is waited for
-_AT_ONCE = 4  # examples of a thread
+_AT_ONCE = 16  # examples of a call at most: more wait for each other, fewer cost more calls
+
+Arrays = dict[str, np.ndarray]
 
 
 class Plan(NamedTuple):
@@ -39,7 +43,7 @@ class Plan(NamedTuple):
     box: Int[np.ndarray, 'b v 4']
 
 
-def host_batches(
+def training_batches(
     table: ImageTable,
     sampler: Sampler,
     steps: range,
@@ -47,8 +51,22 @@ def host_batches(
     *,
     size: int,
     crop: Crop,
-) -> Iterator[UInt8[np.ndarray, 'b v h w c']]:
-    """The cropped views of `sampler.batch(step)[part]` for each step, in order.
+    by_image: Mapping[str, np.ndarray] | None = None,
+    raised: list[Exception] | None = None,
+) -> Any:
+    """The `tf.data.Dataset` of a host's part of each step's batch.
+
+    Its `element_spec`, with b examples of v views in this part of a global batch of n:
+
+      views: uint8 [b, v, size, size, c], c being 1 or 3
+      examples: uint32 [b], number of the example since the start of training
+      groups: int32 [n], of the whole batch: examples of one patient have one number
+      NAME: [b, ...] for each fact of `by_image`, that of the example's first view
+
+    An element is a pure function of its step, so a later start of `steps` is a resume, and the
+    parts of several hosts make the same batch. A `map` behind it may change anything but the number
+    and the order of the examples; the training step takes `views` of this shape and adds colour,
+    blur and flips on the device.
 
     Args:
       table: headers of the images that the sampler draws from.
@@ -57,33 +75,102 @@ def host_batches(
       part: this host's examples of the global batch.
       size: side of a view in pixels.
       crop: which boxes become views.
+      by_image: facts of each row of the manifest, by name.
+      raised: for `arrays_of`, which reads there what went wrong.
+    """
+    tf = import_tensorflow()
+    facts = by_image or {}
+    count = _chunks(len(range(sampler.batch_size)[part]))
+
+    def plan(step: np.int64) -> Arrays:
+        whole = sampler.batch(int(step))
+        mine = whole[part]
+        arrays = {
+            'examples': mine.examples.astype(np.uint32),
+            **{name: values[mine.images[:, 0]] for name, values in facts.items()},
+            **planned(table, sampler, mine, size, crop)._asdict(),
+            'groups': whole.groups.astype(np.int32),
+        }
+        return {name: x.reshape(count, -1, *x.shape[1:]) for name, x in arrays.items()}
+
+    def load(images: np.ndarray, ratio: np.ndarray, box: np.ndarray) -> np.ndarray:
+        out = aligned((*images.shape, size, size, table.channels))
+        _load(table, Plan(images, ratio, box), out)
+        return out
+
+    def loaded(chunk: dict[str, Any]) -> dict[str, Any]:
+        asked = [chunk.pop(name) for name in Plan._fields]
+        pixels = tf.numpy_function(_noting(load, raised), asked, tf.uint8)
+        shape = (*asked[0].shape, size, size, table.channels)
+        return chunk | {'views': tf.ensure_shape(pixels, shape)}
+
+    dataset = tf.data.Dataset.range(steps.start, steps.stop)
+    dataset = dataset.map(_by_numpy(tf, plan, np.int64(steps.start)))
+    dataset = dataset.flat_map(tf.data.Dataset.from_tensor_slices)
+    dataset = dataset.map(loaded, num_parallel_calls=processes.usable_cores())
+    return _in_batches(tf, dataset, count)
+
+
+def evaluation_batches(
+    table: ImageTable,
+    rows: Int[np.ndarray, 'batches b'],
+    *,
+    size: int,
+    proportion: float,
+    raised: list[Exception] | None = None,
+) -> Any:
+    """The `tf.data.Dataset` of evaluation crops: uint8 [b, size, size, c] for each batch of rows.
+
+    See `images.evaluation_image`: Pillow's pixels, as whoever is given the model will make them.
+    `raised` is as in `training_batches`.
+    """
+    tf = import_tensorflow()
+    count = _chunks(rows.shape[1])
+    shape = (rows.shape[1] // count, size, size, table.channels)
+
+    def load(some: np.ndarray) -> np.ndarray:
+        crops = {
+            row: evaluation_image(table, row, size=size, proportion=proportion)
+            for row in dict.fromkeys(some.tolist())  # the last batch is filled with one image
+        }
+        out = aligned(shape)
+        for place, row in enumerate(some.tolist()):
+            out[place] = crops[row]
+        return out
+
+    def loaded(some: Any) -> Any:
+        return tf.ensure_shape(tf.numpy_function(_noting(load, raised), [some], tf.uint8), shape)
+
+    dataset = tf.data.Dataset.from_tensor_slices(rows.reshape(len(rows) * count, -1))
+    dataset = dataset.map(loaded, num_parallel_calls=processes.usable_cores())
+    return _in_batches(tf, dataset, count)
+
+
+def arrays_of(dataset: Any, raised: list[Exception]) -> Iterator[Any]:
+    """The elements of a dataset as NumPy arrays, which share TensorFlow's memory.
+
+    They are waited for in Python: in TensorFlow's `next` no signal would be heard.
+
+    Args:
+      raised: the list that the dataset was made with.
 
     Raises:
-      InputError: an image that does not decode, by file and row.
+      Exception: what reading an image raised (InputError: it does not decode), in place of
+        TensorFlow's words about it.
     """
-    pool = ThreadPoolExecutor(processes.usable_cores(), 'views')
-    examples = len(range(sampler.batch_size)[part])
-    buffers = Buffers((examples, sampler.views, size, size, table.channels), np.uint8)
-
-    def begin(step: int) -> tuple[np.ndarray, list[Future]]:
-        plan = planned(table, sampler, sampler.batch(step)[part], size, crop)
-        out = buffers.take()
-        load = functools.partial(_load, table, plan, out)
-        starts = range(0, len(out), _AT_ONCE)
-        return out, [pool.submit(load, range(len(out))[s : s + _AT_ONCE]) for s in starts]
-
-    coming: collections.deque[Future] = collections.deque()
+    tf = import_tensorflow()
+    elements = dataset.as_numpy_iterator()
+    thread = ThreadPoolExecutor(1, 'batches')
     try:
-        for step in steps:
-            while len(coming) <= _AHEAD and step + len(coming) < steps.stop:
-                coming.append(pool.submit(begin, step + len(coming)))
-            batch, parts = coming.popleft().result()
-            wait(parts)  # one by one, each part that is done would wake this thread
-            for done in parts:
-                done.result()
-            yield batch
+        while True:
+            element = thread.submit(next, elements, None).result()
+            if element is None:
+                return
+            yield element
+    except tf.errors.OpError as error:
+        raise next((each for each in raised if str(each) in error.message), error) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        thread.shutdown(wait=False, cancel_futures=True)
 
 
 def planned(
@@ -95,7 +182,8 @@ def planned(
 ) -> Plan:
     """Which images, boxes and ratios a batch asks for.
 
-    An image is decoded at one ratio for all views of an example. Arguments as in `host_batches`.
+    An image is decoded at one ratio for all views of an example. Arguments as in
+    `training_batches`.
     """
     height, width = np.moveaxis(table.sizes[batch.images], -1, 0)
     boxes = crop_boxes(sampler.crops(batch), height, width, crop)
@@ -125,13 +213,13 @@ def _as_stored(
     return np.where((turn > 4)[..., None], upright[..., [1, 0, 3, 2]], upright)
 
 
-def _load(table: ImageTable, plan: Plan, out: np.ndarray, examples: range) -> None:
+def _load(table: ImageTable, plan: Plan, out: UInt8[np.ndarray, 'b v s s c']) -> None:
     """Fills `out` for some examples; each image is read and decoded once an example."""
-    rows = np.unique(plan.images[examples.start : examples.stop])
+    rows = np.unique(plan.images)
     data = dict(zip(rows.tolist(), encoded(table, rows)))
-    for example in examples:
+    for example, views_of in enumerate(plan.images.tolist()):
         pixels: dict[int, np.ndarray] = {}
-        for view, row in enumerate(plan.images[example].tolist()):
+        for view, row in enumerate(views_of):
             if row not in pixels:
                 pixels[row] = _decoded(table, row, data[row], int(plan.ratio[example, view]))
             turn = int(table.orientations[row])
@@ -146,3 +234,61 @@ def _decoded(table: ImageTable, row: int, data: bytes, ratio: int) -> np.ndarray
     except ValueError as error:
         decode(table, row)
         raise table.error(row, error) from None
+
+
+def _chunks(examples: int) -> int:
+    """How many equal parts a batch is loaded in: enough for all cores, of `_AT_ONCE` at most.
+
+    Where a number has no such divisor the nearest one is taken, the whole batch if need be.
+    """
+    wanted = min(max(examples // processes.usable_cores(), 1), _AT_ONCE)
+    sizes = np.array([size for size in range(1, examples + 1) if examples % size == 0])
+    return examples // int(sizes[np.abs(np.log(sizes / wanted)).argmin()])
+
+
+def _by_numpy(tf: Any, function: Callable[[np.int64], Arrays], like: np.int64) -> Callable:
+    """A function of a step as a stage of a dataset, whose shapes and dtypes are those of `like`."""
+    found = function(like)
+
+    def flat(step: np.int64) -> list[np.ndarray]:
+        return list(function(step).values())
+
+    def stage(step: Any) -> dict[str, Any]:
+        values = tf.numpy_function(flat, [step], [x.dtype for x in found.values()])
+        return {
+            name: tf.ensure_shape(value, x.shape) for (name, x), value in zip(found.items(), values)
+        }
+
+    return stage
+
+
+def _in_batches(tf: Any, dataset: Any, chunks: int) -> Any:
+    """So many chunks as one batch, some batches ahead; TensorFlow's tuning of itself is off."""
+
+    def join(x: Any) -> Any:
+        return tf.reshape(x, [x.shape[0] * x.shape[1], *x.shape[2:]])
+
+    dataset = dataset.batch(chunks, drop_remainder=True)
+    dataset = dataset.map(lambda batch: tf.nest.map_structure(join, batch)).prefetch(_AHEAD)
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = processes.usable_cores() + 1
+    return dataset.with_options(options)
+
+
+def _noting(
+    function: Callable[..., np.ndarray], raised: list[Exception] | None
+) -> Callable[..., np.ndarray]:
+    """The function, which also keeps what it raises: TensorFlow passes on the words alone."""
+
+    @functools.wraps(function)
+    def noting(*arguments: np.ndarray) -> np.ndarray:
+        try:
+            return function(*arguments)
+        except Exception as error:
+            if raised is not None:
+                raised.append(error)
+            raise
+
+    return noting

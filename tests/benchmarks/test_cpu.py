@@ -14,6 +14,7 @@ from PIL import Image
 from benchmarks import start
 from benchmarks.photographs import textured, write_photographs
 from tests import peers
+from tests.helpers import host_views
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +55,6 @@ def test_blur_keeps_the_mean_and_takes_the_detail():
 def test_bare_functions_make_what_the_pipeline_makes(tmp_path, pairing, monkeypatch):
     from benchmarks import host_images
     from big_ssl.data import views
-    from big_ssl.data.pipeline import host_batches
 
     table = write_photographs(tmp_path / 'images', 8, 300, 400, images_per_case=2)
     images = host_images.open_images(pairing, 4, manifest=table)
@@ -69,7 +69,7 @@ def test_bare_functions_make_what_the_pipeline_makes(tmp_path, pairing, monkeypa
     assert host_images.crop_views(images, images.encoded(), images.plan(3)) == 4
     monkeypatch.setattr(views, 'crop', crop)
     sides = {'size': host_images.SIZE, 'crop': host_images.CROP}
-    (expected,) = host_batches(images.table, images.sampler, range(3, 4), slice(None), **sides)
+    (expected,) = host_views(images.table, images.sampler, range(3, 4), slice(None), **sides)
     assert np.array_equal(np.stack(made).reshape(expected.shape), expected)
 
 

@@ -14,11 +14,10 @@ from big_ssl.data import device, feed
 from big_ssl.data.cases import Units, units_of_cases, units_of_images
 from big_ssl.data.device import Layout, Pool, cropped, draw_batch, make_pool
 from big_ssl.data.images import read_headers
-from big_ssl.data.pipeline import host_batches
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
 from big_ssl.train.mesh import make_mesh
-from tests.helpers import manifest_of, save, smooth
+from tests.helpers import host_views, manifest_of, save, smooth
 
 CROP = Crop(min_object_covered=0.1)
 SHAPES = [(60, 80), (64, 48), (100, 100), (90, 70), (70, 70), (48, 96)]
@@ -206,7 +205,7 @@ def test_a_run_draws_the_same_boxes_in_both_ways_as_its_config_says(table):
     np.testing.assert_array_equal(np.rint(scaled), expected)
     assert abs(scaled - expected).max() < 1e-4
     (of_host,) = fed(table, 'host', range(5, 6))
-    (views,) = host_batches(table, sampler, range(5, 6), slice(None), size=32, crop=CROP)
+    (views,) = host_views(table, sampler, range(5, 6), slice(None), size=32, crop=CROP)
     np.testing.assert_array_equal(of_host['views'], views)
 
 

@@ -6,10 +6,9 @@ from big_ssl.augment.crops import Crop, crop_boxes
 from big_ssl.data import windows
 from big_ssl.data.cases import Units, units_of_cases, units_of_images
 from big_ssl.data.images import read_headers
-from big_ssl.data.pipeline import host_batches
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
-from tests.helpers import manifest_of, save, smooth
+from tests.helpers import host_views, manifest_of, save, smooth
 
 CROP = Crop()
 WHOLE = slice(None)
@@ -33,7 +32,7 @@ def sampler_of(table, pairing='case', batch_size=4, views=2, seed=0):
 
 
 def views_of(table, sampler, steps, part=WHOLE, size=16):
-    return list(host_batches(table, sampler, steps, part, size=size, crop=CROP))
+    return list(host_views(table, sampler, steps, part, size=size, crop=CROP))
 
 
 def by_pillow(table, sampler, step, size, reduced_to=None):
@@ -229,7 +228,7 @@ def test_a_file_that_breaks_under_way_is_named(tmp_path, form, damage):
     assert len(set(order.tolist())) == 40
     victim = int(order[25])  # in the seventh batch
     damage(tmp_path / f'{victim}.{form}')
-    batches = host_batches(table, sampler, range(10), WHOLE, size=16, crop=CROP)
+    batches = host_views(table, sampler, range(10), WHOLE, size=16, crop=CROP)
     for _ in range(6):
         next(batches)
     with pytest.raises(InputError) as caught:

@@ -15,9 +15,8 @@ from big_ssl.augment.crops import Crop
 from big_ssl.data import records, windows
 from big_ssl.data.cases import units_of_cases, units_of_images
 from big_ssl.data.images import read_headers
-from big_ssl.data.pipeline import host_batches
 from big_ssl.data.sampler import Sampler
-from tests.helpers import manifest_of, smooth
+from tests.helpers import host_views, manifest_of, smooth
 
 MADE_WITH = '5.0.0'
 SUMS = {
@@ -100,5 +99,5 @@ def test_views_are_those_of_before(tmp_path, kind):
     rows = np.arange(len(manifest))
     table = read_headers(manifest, rows, channels, windows.parse('300,5000', 'window'))
     sampler = Sampler(units(manifest, rows), seed=3, batch_size=6, views=views)
-    found = host_batches(table, sampler, range(3), slice(None), size=24, crop=Crop())
+    found = host_views(table, sampler, range(3), slice(None), size=24, crop=Crop())
     assert [zlib.crc32(np.ascontiguousarray(batch)) for batch in found] == SUMS[kind]

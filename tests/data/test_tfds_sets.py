@@ -10,11 +10,10 @@ from big_ssl.augment.crops import Crop
 from big_ssl.data import datasets
 from big_ssl.data.cases import units_of_images
 from big_ssl.data.images import decode
-from big_ssl.data.pipeline import host_batches
 from big_ssl.data.sampler import Sampler
 from big_ssl.data.tfds_sets import open_tfds
 from big_ssl.errors import InputError
-from tests.helpers import COLUMNS, smooth
+from tests.helpers import COLUMNS, host_views, smooth
 
 
 class TinyLesions(tfds.core.GeneratorBasedBuilder):
@@ -99,7 +98,7 @@ def test_images_are_those_of_tfds(data_dir):
         assert table.sizes[row].tolist() == list(record['image'].shape[:2])
     sampler = Sampler(units_of_images(manifest, rows), seed=0, batch_size=4, views=2)
     crop = Crop(area=(1.0, 1.0), aspect=(1.0, 1.0))
-    (views,) = host_batches(table, sampler, range(1), slice(None), size=16, crop=crop)
+    (views,) = host_views(table, sampler, range(1), slice(None), size=16, crop=crop)
     assert views.shape == (4, 2, 16, 16, 3) and views.std() > 10
 
 

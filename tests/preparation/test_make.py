@@ -17,13 +17,12 @@ from big_ssl.data import datasets, records
 from big_ssl.data.cases import units_of_cases, units_of_images
 from big_ssl.data.images import decode, evaluation_image
 from big_ssl.data.manifest import read_manifest
-from big_ssl.data.pipeline import host_batches
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
 from big_ssl.preparation.make import make
 from big_ssl.preparation.pictures import Reading
 from big_ssl.preparation.settings import Settings
-from tests.helpers import COLUMNS, save, smooth, write_table
+from tests.helpers import COLUMNS, host_views, save, smooth, write_table
 from tests.preparation.sets import (
     HEADER,
     config_of,
@@ -66,7 +65,7 @@ def test_training_batches_are_the_same(tmp_path, units):
         rows = table.manifest.rows(('train',))
         sampler = Sampler(units(table.manifest, rows), seed=3, batch_size=8, views=2)
         crop = Crop(area=(0.2, 1.0))
-        steps = host_batches(table, sampler, range(4), slice(None), size=16, crop=crop)
+        steps = host_views(table, sampler, range(4), slice(None), size=16, crop=crop)
         batches.append(np.stack(list(steps)))
     np.testing.assert_array_equal(*batches)
 
