@@ -58,7 +58,7 @@ def step(setting: Setting) -> Figures:
     )
 
     def loss(z: jax.Array) -> jax.Array:
-        return nt_xent(z, batch['groups'], config.temperature, mesh=training.mesh)[0]
+        return nt_xent(z, batch.groups, config.temperature, mesh=training.mesh)[0]
 
     def update(params: Any, opt_state: Any, grads: Any) -> tuple[Any, Any]:
         updates, opt_state = training.optimizer.update(grads, opt_state, params)

@@ -1,7 +1,6 @@
 """big_ssl's own training step, and what it is fed with: random views, ready views, real images."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.data import datasets, feed
+from big_ssl.data.batches import Batch, Cropped
 from big_ssl.data.sampler import Sampler
 from big_ssl.losses.ntxent import nt_xent
 from big_ssl.models.networks import ContrastiveNetwork
@@ -66,28 +66,29 @@ def ready_step(training: Training) -> StepFn:
     """The same step on the batches of `ready_views`: network, loss and optimiser alone."""
     network, mesh = training.network, training.mesh
 
-    def loss_fn(params: Any, state: TrainState, batch: feed.Batch) -> tuple[jax.Array, Any]:
+    def loss_fn(params: Any, state: TrainState, batch: Batch) -> tuple[jax.Array, Any]:
         variables = {'params': params, 'batch_stats': state.batch_stats}
-        b, v, *shape = batch['views'].shape
+        pixels = batch.each['views']
+        b, v, *shape = pixels.shape
         found, updates = network.apply(
-            variables, batch['views'].reshape(b * v, *shape), train=True, mutable=['batch_stats']
+            variables, pixels.reshape(b * v, *shape), train=True, mutable=['batch_stats']
         )
         z = found['z'].reshape(b, v, -1)
         with jax.named_scope('loss'):
-            loss, metrics = nt_xent(z, batch['groups'], training.config.temperature, mesh=mesh)
+            loss, metrics = nt_xent(z, batch.groups, training.config.temperature, mesh=mesh)
         return loss, (metrics, updates['batch_stats'])
 
     return build.make_update(loss_fn, training.optimizer, training.schedule, mesh)
 
 
-def random_views(training: Training) -> feed.Batch:
+def random_views(training: Training) -> Batch:
     """A batch as the host's way gives it, of noise: `views` uint8 [b, 2, size, size, 3]."""
     shape = _shape(training.config)
     views = jax.jit(lambda: jax.random.bits(jax.random.key(0), shape, jnp.uint8))()
     return _batch(training, {'views': views, 'examples': np.arange(shape[0], dtype=np.uint32)})
 
 
-def ready_views(training: Training) -> feed.Batch:
+def ready_views(training: Training) -> Batch:
     """A batch of noise that needs no augmentation: `views` float32 in [0, 1]."""
     shape = _shape(training.config)
     return _batch(
@@ -95,7 +96,7 @@ def ready_views(training: Training) -> feed.Batch:
     )
 
 
-def image_batches(training: Training) -> Callable[[range], Iterator[feed.Batch]]:
+def image_batches(training: Training) -> feed.Batches:
     """Batches of the images of `dataset.manifest`, all of which are on the device.
 
     Raises:
@@ -107,15 +108,15 @@ def image_batches(training: Training) -> Callable[[range], Iterator[feed.Batch]]
     table = datasets.open_images(config, manifest, rows)
     units = contrastive.make_units(config, manifest, rows)
     sampler = Sampler(units, config.seed, config.batch_size, config.views)
-    return feed.Feed(config, table, sampler, training.mesh).batches
+    return feed.make_feed(config, table, sampler, training.mesh)
 
 
 def _shape(config: ConfigDict) -> tuple[int, ...]:
     return (config.batch_size, config.views, config.image_size, config.image_size, 3)
 
 
-def _batch(training: Training, each: feed.Batch) -> feed.Batch:
-    """Laid out as `Feed` does: a step compiles for it as for a real one."""
+def _batch(training: Training, each: dict[str, Any]) -> Batch:
+    """Laid out as `feed` does: a step compiles for it as for a real one."""
     spread = jax.device_put(each, mesh_lib.batch_sharded(training.mesh))
     groups = np.arange(training.config.batch_size, dtype=np.int32)
-    return spread | {'groups': jax.device_put(groups, mesh_lib.replicated(training.mesh))}
+    return Batch(spread, jax.device_put(groups, mesh_lib.replicated(training.mesh)), Cropped())

@@ -34,12 +34,12 @@ workdir.write = page.page = writers.EventFileWriter = refuse
 """
 
 
-def make_feed(arguments: list[str]) -> feed.Feed:
+def make_feed(arguments: list[str]) -> feed.Batches:
     config, *_ = parse(['main', *arguments])
     manifest = datasets.open_manifest(config)
     rows = manifest.rows(('train',))
     sampler = Sampler(cases.units_of_cases(manifest, rows), 3, config.batch_size, views=2)
-    return feed.Feed(
+    return feed.make_feed(
         config,
         datasets.open_images(config, manifest, rows),
         sampler,
@@ -48,16 +48,16 @@ def make_feed(arguments: list[str]) -> feed.Feed:
     )
 
 
-def drawn(training: feed.Feed) -> Iterator[tuple[int, dict[str, jax.Array]]]:
+def drawn(training: feed.Batches) -> Iterator[tuple[int, dict[str, jax.Array]]]:
     """Steps, and their batches as the step sees them, cropped."""
 
     @jax.jit
     def crop(batch, step):
-        batch = feed.drawn(batch, step)
-        return batch | {'views': feed.views(batch, 16)}
+        batch = batch.drawn(step)
+        return batch.each | {'groups': batch.groups, 'views': batch.views(16)}
 
-    for step, batch in zip(STEPS, training.batches(STEPS)):
-        yield step, {name: x for name, x in crop(batch, step).items() if name != 'pool'}
+    for step, batch in zip(STEPS, training(STEPS)):
+        yield step, crop(batch, step)
 
 
 def dump_batches(arguments: list[str], out: str) -> int:

@@ -21,6 +21,7 @@ from PIL import Image
 from big_ssl.augment.crops import Crop, crop_boxes
 from big_ssl.augment.geometry import crop_and_resize
 from big_ssl.data import buffers, permutation
+from big_ssl.data.batches import Batch
 from big_ssl.data.cases import Units
 from big_ssl.data.images import ImageTable, decode, in_parallel
 from big_ssl.data.sampler import Sampler, crop_uniforms, draw
@@ -96,6 +97,14 @@ class Pool:
     crop: Crop
     mesh: Mesh
 
+    def drawn(self, step: Int[Array, '']) -> Batch:
+        """The batch of a step, number for number that of the host's way."""
+        return _drawn(self, step)
+
+    def cropped(self, each: dict[str, Array], size: int) -> UInt8[Array, 'b v size size c']:
+        """The boxes of the images of these examples, each resized to a square of `size`."""
+        return _cropped(self, each['position'], each['boxes'], size)
+
 
 def make_pool(
     table: ImageTable,
@@ -138,13 +147,12 @@ def make_pool(
     )
 
 
-def draw_batch(pool: Pool, step: Int[Array, '']) -> dict[str, Array]:
+def _drawn(pool: Pool, step: Int[Array, '']) -> Batch:
     """What the host's way would have drawn for `step`: called inside the compiled step.
 
-    Returns:
-      `examples` uint32 [b] and `groups` int32 [b] as of `Feed.batches`; `position` int32 [b, v]
-      among the stored images; `boxes` float32 [b, v, 4] (y, x, height, width in stored pixels); and
-      each of `by_image` for the first view's image.
+    Of each example there are, beside `examples` and each of `by_image` for the first view's image,
+    `position` int32 [b, v] among the stored images and `boxes` float32 [b, v, 4] (y, x, height,
+    width in stored pixels).
     """
     arrays: Any = pool  # JAX's, in place of NumPy's
     with jax.enable_x64(True), jax.numpy_rank_promotion('allow'):
@@ -169,10 +177,10 @@ def draw_batch(pool: Pool, step: Int[Array, '']) -> dict[str, Array]:
     each |= {name: values[each['position'][:, 0]] for name, values in arrays.by_image.items()}
     each = jax.lax.with_sharding_constraint(each, mesh_lib.batch_sharded(pool.mesh))
     groups = jax.lax.with_sharding_constraint(drawn.groups, mesh_lib.replicated(pool.mesh))
-    return each | {'groups': groups}
+    return Batch(each, groups, images=pool)
 
 
-def cropped(
+def _cropped(
     pool: Pool, position: Int[Array, 'b v'], boxes: Float[Array, 'b v 4'], size: int
 ) -> UInt8[Array, 'b v size size c']:
     """The boxes of the images at these positions, each resized to a square of `size`.

@@ -1,94 +1,100 @@
 """Training batches on the devices, by either of the two ways of `dataset.placement`."""
 
+import itertools
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from big_ssl.augment.crops import Crop
 from big_ssl.augment.simclr import Augmentation, augment
 from big_ssl.data import device
+from big_ssl.data.batches import Batch, Cropped, Source
 from big_ssl.data.device import Layout
 from big_ssl.data.images import ImageTable
-from big_ssl.data.sampler import Indices, Sampler
+from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.memory import device_memory
 
 log = logging.getLogger(__name__)
 
-Batch = dict[str, Any]
-WHOLE = ('groups', 'pool')  # of a batch, not cut along its examples
 _SHARE_OF_MEMORY = 0.5  # of a device, for the images of placement=device
 _FEW = 0.1  # of the images
 
+Batches = Callable[[range], Iterator[Source]]
 
-class Feed:
+
+def make_feed(
+    config: ConfigDict,
+    table: ImageTable,
+    sampler: Sampler,
+    mesh: Mesh,
+    *,
+    by_image: Mapping[str, np.ndarray] | None = None,
+) -> Batches:
     """Global batches of a range of steps, the same whatever the way and the number of hosts.
 
+    What is returned is called with steps; it raises InputError where an image does not decode.
+
     Args:
-      config: of the run.
+      config: of the run; `dataset.placement` is the way.
       table: headers of the images.
       sampler: says which images.
       mesh: where the batches go.
       by_image: facts of each row of the manifest, by name; a batch has them of the first views.
+
+    Raises:
+      InputError: the batch does not divide over the devices, or the images do not fit on them.
     """
+    mesh_lib.local_part(sampler.batch_size)  # it divides over the devices
+    way = {'device': _from_devices, 'host': _from_host}[config.dataset.placement]
+    return way(config, table, sampler, mesh, by_image or {})
 
-    def __init__(
-        self,
-        config: ConfigDict,
-        table: ImageTable,
-        sampler: Sampler,
-        mesh: Mesh,
-        *,
-        by_image: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        self._table, self._sampler, self._mesh = table, sampler, mesh
-        self._by_image = by_image or {}
-        self._local = mesh_lib.local_part(sampler.batch_size)
-        self._crop = crop_of(config)
-        self._size = config.image_size
-        self._pool: device.Pool | None = None
-        if config.dataset.placement == 'device':
-            layout = stored_layout(config, table.channels)
-            rows = np.unique(sampler.units.images)
-            check_room(layout, len(rows), mesh, device_memory(jax.local_devices()))
-            _warn_if_soft(table.sizes[rows], layout.size, config.image_size)
-            self._pool = device.make_pool(
-                table, sampler, self._by_image, mesh, layout=layout, crop=self._crop
-            )
 
-    def batches(self, steps: range) -> Iterator[Batch]:
-        """A batch for each step, of which `drawn` makes what the step trains on.
+def _from_host(
+    config: ConfigDict,
+    table: ImageTable,
+    sampler: Sampler,
+    mesh: Mesh,
+    by_image: Mapping[str, np.ndarray],
+) -> Batches:
+    """Each host reads, decodes and crops its part of a batch, by tf.data."""
+    part = mesh_lib.local_part(sampler.batch_size)
 
-        Raises:
-          InputError: an image does not decode.
-        """
-        if self._pool is not None:
-            for _ in steps:
-                yield {'pool': self._pool}
-            return
-        from big_ssl.data.pipeline import host_batches  # imports OpenCV
+    def batches(steps: range) -> Iterator[Batch]:
+        from big_ssl.data import pipeline  # imports TensorFlow and OpenCV
 
-        images = host_batches(
-            self._table, self._sampler, steps, self._local, size=self._size, crop=self._crop
-        )
-        for step, pixels in zip(steps, images):
-            indices = self._sampler.batch(step)
-            each = {'views': pixels} | self._facts(indices[self._local])
-            groups = mesh_lib.copy({'groups': indices.groups.astype(np.int32)}, self._mesh)
-            yield mesh_lib.spread(each, self._mesh) | groups
+        raised: list[Exception] = []
+        settings: Any = {'size': config.image_size, 'crop': crop_of(config), 'by_image': by_image}
+        dataset = pipeline.training_batches(table, sampler, steps, part, raised=raised, **settings)
+        for arrays in pipeline.arrays_of(dataset, raised):
+            groups = mesh_lib.copy(arrays.pop('groups'), mesh)
+            yield Batch(mesh_lib.spread(arrays, mesh), groups, Cropped())
 
-    def _facts(self, indices: Indices) -> Batch:
-        first = indices.images[:, 0]
-        facts = {name: values[first] for name, values in self._by_image.items()}
-        return facts | {'examples': indices.examples.astype(np.uint32)}
+    return batches
+
+
+def _from_devices(
+    config: ConfigDict,
+    table: ImageTable,
+    sampler: Sampler,
+    mesh: Mesh,
+    by_image: Mapping[str, np.ndarray],
+) -> Batches:
+    """All images lie on the devices, where a step draws its batch."""
+    layout = stored_layout(config, table.channels)
+    rows = np.unique(sampler.units.images)
+    check_room(layout, len(rows), mesh, device_memory(jax.local_devices()))
+    _warn_if_soft(table.sizes[rows], layout.size, config.image_size)
+    pool = device.make_pool(table, sampler, by_image, mesh, layout=layout, crop=crop_of(config))
+    return lambda steps: itertools.repeat(pool, len(steps))
 
 
 def _warn_if_soft(sizes: Int[np.ndarray, 'n 2'], stored: int, view: int) -> None:
@@ -103,25 +109,12 @@ def _warn_if_soft(sizes: Int[np.ndarray, 'n 2'], stored: int, view: int) -> None
         )  # fmt: skip
 
 
-def drawn(batch: Batch, step: Array) -> Batch:
-    """What a step trains on: for each example `examples` (its number), what `views` needs and the
-    facts of `by_image`; `groups` of the whole batch. With placement=device it is drawn here."""
-    return batch | device.draw_batch(batch['pool'], step) if 'pool' in batch else batch
-
-
-def views(batch: Batch, size: int) -> UInt8[Array, 'b v size size c']:
-    """The cropped views of a `drawn` batch; with placement=device they are cropped here."""
-    if 'views' in batch:
-        return batch['views']
-    return device.cropped(batch['pool'], batch['position'], batch['boxes'], size)
-
-
 def augmented(config: ConfigDict, batch: Batch, step: Array) -> Float[Array, 'b v size size 3']:
-    """The views of a `drawn` batch as the network sees them in training: float32 in [0, 1]."""
+    """The views of a batch as the network sees them in training: float32 in [0, 1]."""
     key = jax.random.key(config.seed)
     return augment(
-        views(batch, config.image_size),
-        batch['examples'],
+        batch.views(config.image_size),
+        batch.each['examples'],
         jax.random.fold_in(key, 0),
         jax.random.fold_in(jax.random.fold_in(key, 1), step),
         Augmentation(**config.augment),

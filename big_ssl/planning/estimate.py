@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from big_ssl.data import feed
+from big_ssl.data.batches import Source
+from big_ssl.data.device import Pool
 from big_ssl.errors import InputError
 from big_ssl.planning import program
 from big_ssl.planning.collectives import Collectives, collectives_of
@@ -206,11 +208,11 @@ def _round_up(size: int, devices: int) -> int:
     return -(-each // unit) * unit * devices
 
 
-def _refusal(batch: feed.Batch, images: int, available: int) -> str:
+def _refusal(batch: Source, images: int, available: int) -> str:
     """Of images that are to lie on the devices, if they are too many."""
     try:
-        if 'pool' in batch:
-            feed.check_room(batch['pool'].layout, images, batch['pool'].mesh, available)
+        if isinstance(batch, Pool):
+            feed.check_room(batch.layout, images, batch.mesh, available)
     except InputError as error:
         return str(error)
     return ''

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from big_ssl.data.batches import Batch, Cropped, Source
 from big_ssl.data.device import Pool
-from big_ssl.data.feed import Batch, crop_of, stored_layout
+from big_ssl.data.feed import crop_of, stored_layout
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
 from big_ssl.models.networks import ClassifierNetwork
@@ -21,7 +22,7 @@ from big_ssl.train.state import TrainState, abstract_state
 
 def training_step(
     config: ConfigDict, mesh: Mesh, *, classes: int, images: int
-) -> tuple[StepFn, TrainState, Batch]:
+) -> tuple[StepFn, TrainState, Source]:
     """The step as a run compiles it, and the shapes and shardings of its state and its batch.
 
     Args:
@@ -65,20 +66,20 @@ def training_step(
 
 def _batch(
     config: ConfigDict, mesh: Mesh, images: int, by_image: dict[str, jax.ShapeDtypeStruct]
-) -> Batch:
-    """What `data.feed.Feed` gives, with facts of an image of these shapes."""
+) -> Source:
+    """What `data.feed` gives, with facts of an image of these shapes."""
     views = config.views if config.task == 'contrastive' else 1
     channels = config.dataset.channels or 3
     if config.dataset.placement == 'device':
-        return {'pool': _pool(config, mesh, images, views, channels, by_image)}
+        return _pool(config, mesh, images, views, channels, by_image)
     count, side = config.batch_size, config.image_size
     each = {'views': (jnp.uint8, (views, side, side, channels)), 'examples': (jnp.uint32, ())}
     each |= {name: (fact.dtype, fact.shape) for name, fact in by_image.items()}
-    batch = {
+    arrays = {
         name: _array((count, *shape), dtype, batch_sharded(mesh))
         for name, (dtype, shape) in each.items()
     }
-    return batch | {'groups': _array((count,), jnp.int32, replicated(mesh))}
+    return Batch(arrays, _array((count,), jnp.int32, replicated(mesh)), Cropped())
 
 
 def _pool(

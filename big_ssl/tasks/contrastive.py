@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.data import cases, datasets, feed
+from big_ssl.data.batches import Source
 from big_ssl.data.manifest import Manifest
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
@@ -49,10 +50,10 @@ def make_step(
 ) -> loop.StepFn:
     """One step of contrastive learning, compiled: (state, batch) → (state, metrics)."""
 
-    def loss_fn(params: Any, state: TrainState, batch: feed.Batch) -> tuple[jax.Array, Any]:
-        batch = feed.drawn(batch, state.step)
+    def loss_fn(params: Any, state: TrainState, source: Source) -> tuple[jax.Array, Any]:
+        batch = source.drawn(state.step)
         z, batch_stats = forward.outputs(config, network, 'z', params, state, batch, mesh)
-        groups = batch['groups'] if config.mask_same_patient else jnp.arange(len(z))
+        groups = batch.groups if config.mask_same_patient else jnp.arange(len(z))
         with jax.named_scope('loss'):
             loss, metrics = nt_xent(z, groups, config.temperature, mesh=mesh)
         return loss, (metrics, batch_stats)
@@ -63,7 +64,7 @@ def make_step(
 
 def save_pairs(
     config: ConfigDict,
-    batch: feed.Batch,
+    batch: Source,
     images: np.ndarray,
     manifest: Manifest,
     mesh: Mesh,
@@ -77,9 +78,9 @@ def save_pairs(
     """
 
     @whole(mesh)
-    def first_views(batch: feed.Batch) -> jax.Array:
+    def first_views(batch: Source) -> jax.Array:
         step = jnp.zeros((), jnp.int32)
-        return feed.augmented(config, feed.drawn(batch, step), step)[:PICTURED]
+        return feed.augmented(config, batch.drawn(step), step)[:PICTURED]
 
     seen = np.rint(mesh_lib.fetch(first_views(batch)) * 255).astype(np.uint8)
     captions = [
@@ -99,7 +100,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     table = datasets.open_images(config, manifest, rows, *([query.rows] if query else []))
     units = make_units(config, manifest, rows)
     sampler = Sampler(units, config.seed, config.batch_size, config.views)
-    training = feed.Feed(config, table, sampler, mesh)
+    training = feed.make_feed(config, table, sampler, mesh)
     plan = build.make_plan(config, sampler.epoch)
     schedule = build.make_schedule(config, plan, sampler.epoch)
     network = make_network(config)
@@ -111,7 +112,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         'trained_on': provenance.trained_on(config, manifest, rows, checkpoints),
     }
     parts = ('encoder', 'projection')
-    first_batch = in_background(lambda: next(training.batches(range(1))))
+    first_batch = in_background(lambda: next(training(range(1))))
     state, loaded = build.start(config, network, optimizer, checkpoints, about, mesh, parts=parts)
     build.log_size(state, plan, images=len(rows), epoch=sampler.epoch)
     first = first_batch()
@@ -122,7 +123,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     state = loop.fit(
         state,
         step,
-        training.batches,
+        training,
         plan,
         checkpoints=checkpoints,
         about=about,

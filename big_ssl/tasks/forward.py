@@ -6,6 +6,7 @@ gradient of the loss with respect to all projections then goes back through each
 more. Automatic differentiation of a rematerialised loop is exactly that.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from big_ssl.data import feed
+from big_ssl.data.batches import Batch
 from big_ssl.errors import InputError
 from big_ssl.train.mesh import BATCH_AXIS
 from big_ssl.train.state import TrainState
@@ -36,7 +38,7 @@ def outputs(
     head: str,
     params: Any,
     state: TrainState,
-    batch: feed.Batch,
+    batch: Batch,
     mesh: Mesh,
 ) -> tuple[Float[Array, 'b v d'], Any]:
     """What the network gives for each view of a batch, and the new batch statistics.
@@ -51,7 +53,7 @@ def outputs(
     """
     learns = config.model.batch_norm == 'batch'
 
-    def apply(part: feed.Batch) -> tuple[Array, Any]:
+    def apply(part: Batch) -> tuple[Array, Any]:
         with jax.named_scope('augment'):
             images = feed.augmented(config, part, state.step)
         b, v, *shape = images.shape
@@ -66,16 +68,16 @@ def outputs(
 
     if config.chunks == 1:
         return apply(batch)
-    whole = {name: batch[name] for name in feed.WHOLE if name in batch}
-    each = {name: array for name, array in batch.items() if name not in whole}
-    out, statistics = _in_chunks(lambda part: apply(part | whole), each, config.chunks, mesh)
+    out, statistics = _in_chunks(
+        lambda part: apply(dataclasses.replace(batch, each=part)), batch.each, config.chunks, mesh
+    )
     return out, jax.tree.map(lambda leaf: leaf.mean(axis=0), statistics)
 
 
 def _in_chunks(
-    function: Callable[[feed.Batch], tuple[Array, Any]], batch: feed.Batch, count: int, mesh: Mesh
+    function: Callable[[Any], tuple[Array, Any]], each: Any, count: int, mesh: Mesh
 ) -> tuple[Array, Any]:
-    """`function` of each part of a batch; its first result in the order of the batch.
+    """`function` of each part of the examples; its first result in the order of the batch.
 
     A part holds as many examples of every device, so that nothing moves between devices.
     """
@@ -91,7 +93,7 @@ def _in_chunks(
         return parts.reshape(-1, *parts.shape[3:])
 
     again = jax.checkpoint(function, prevent_cse=False)
-    out, rest = jax.lax.map(again, jax.tree.map(cut, batch))
+    out, rest = jax.lax.map(again, jax.tree.map(cut, each))
     joined = jax.lax.with_sharding_constraint(
         join(out), NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
     )

@@ -9,7 +9,8 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from big_ssl.data.images import ImageTable, evaluation_image, in_parallel
+from big_ssl.data import evaluation
+from big_ssl.data.images import ImageTable
 from big_ssl.errors import Diverged, Preempted
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.loop import ADVICE
@@ -38,24 +39,21 @@ def over_images(
       Diverged: an output is not finite.
       Preempted: asked to stop.
     """
-    size = config.batch_size
-    part = mesh_lib.local_part(size)
-
-    def load(row: int) -> np.ndarray:
-        return evaluation_image(
-            table, row, size=config.image_size, proportion=config.crop.evaluation
-        )
-
+    size, count = config.batch_size, len(rows)
+    missing = -count % size
+    padded = np.concatenate([rows, np.repeat(rows[-1:], missing)]).reshape(-1, size)
+    images = evaluation.batches(
+        table,
+        padded[:, mesh_lib.local_part(size)],
+        size=config.image_size,
+        proportion=config.crop.evaluation,
+    )
     outputs = []
-    for start in range(0, len(rows), size):
-        chunk = rows[start : start + size]
-        padded = np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk))])
-        images = np.stack(list(in_parallel(load, padded[part].tolist())))
-        result = fetch_finite(forward(mesh_lib.spread(images, mesh)))
-        outputs.append({name: value[: len(chunk)] for name, value in result.items()})
+    for some in images:  # the next ones are decoded while the network computes
+        outputs.append(fetch_finite(forward(mesh_lib.spread(some, mesh))))
         if should_stop is not None and should_stop():
             raise Preempted('stopped while evaluating; training is saved')
-    return {name: np.concatenate([out[name] for out in outputs]) for name in outputs[0]}
+    return {name: np.concatenate([out[name] for out in outputs])[:count] for name in outputs[0]}
 
 
 def fetch_finite(outputs: Any) -> Any:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from big_ssl import config as config_lib
 from big_ssl.augment.simclr import to_float
 from big_ssl.data import datasets, feed, labels, permutation
+from big_ssl.data.batches import Source
 from big_ssl.data.images import ImageTable
 from big_ssl.data.manifest import Manifest
 from big_ssl.evaluation import collapse, knn
@@ -40,7 +41,7 @@ def make_monitor(
     config: ConfigDict,
     network: ContrastiveNetwork,
     table: ImageTable,
-    pairs: feed.Batch,
+    pairs: Source,
     bank: Labelled | None,
     query: Labelled | None,
     mesh: Mesh,
@@ -57,9 +58,9 @@ def make_monitor(
         return network.apply(variables, images, train=False)
 
     @whole(mesh)
-    def embed_pairs(state: TrainState, batch: feed.Batch) -> dict[str, jax.Array]:
+    def embed_pairs(state: TrainState, batch: Source) -> dict[str, jax.Array]:
         step = jnp.zeros((), jnp.int32)
-        images = feed.augmented(config, feed.drawn(batch, step), step)
+        images = feed.augmented(config, batch.drawn(step), step)
         out = apply(state, images.reshape(-1, *images.shape[2:]))
         return {name: value.reshape(*images.shape[:2], -1) for name, value in out.items()}
 

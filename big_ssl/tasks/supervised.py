@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from big_ssl.data import cases, feed, labels
+from big_ssl.data.batches import Source
 from big_ssl.data.labels import Task
 from big_ssl.data.sampler import Sampler
 from big_ssl.losses.classification import sigmoid_xent, softmax_xent, three_way_xent
@@ -48,17 +49,17 @@ def make_step(
 ) -> loop.StepFn:
     """One step of fine-tuning, compiled: (state, batch) → (state, metrics)."""
 
-    def loss_fn(params: Any, state: TrainState, batch: feed.Batch) -> tuple[jax.Array, Any]:
-        batch = feed.drawn(batch, state.step)
+    def loss_fn(params: Any, state: TrainState, source: Source) -> tuple[jax.Array, Any]:
+        batch = source.drawn(state.step)
         out, batch_stats = forward.outputs(config, network, 'logits', params, state, batch, mesh)
         logits, weights = out[:, 0], jnp.ones(len(out))
         if task.uncertain_class:
-            loss = three_way_xent(logits, batch['targets'], weights)
+            loss = three_way_xent(logits, batch.each['targets'], weights)
         elif task.multilabel:
-            loss = sigmoid_xent(logits, batch['targets'], weights)
+            loss = sigmoid_xent(logits, batch.each['targets'], weights)
         else:
             loss = softmax_xent(
-                logits, batch['targets'], weights, label_smoothing=config.label_smoothing
+                logits, batch.each['targets'], weights, label_smoothing=config.label_smoothing
             )
         return loss, ({}, batch_stats)
 
@@ -66,7 +67,7 @@ def make_step(
     return build.make_update(loss_fn, optimizer, schedule, mesh, config.compute.shard)
 
 
-def make_feed(config: ConfigDict, data: Data, mesh: Mesh) -> tuple[feed.Feed, Sampler]:
+def make_feed(config: ConfigDict, data: Data, mesh: Mesh) -> tuple[feed.Batches, Sampler]:
     """Batches of one image a case with its `targets`."""
     by_case = config.aggregate != 'none'
     units = (cases.units_of_cases if by_case else cases.units_of_images)(data.manifest, data.rows)
@@ -74,7 +75,7 @@ def make_feed(config: ConfigDict, data: Data, mesh: Mesh) -> tuple[feed.Feed, Sa
     known = labels.encode(data.manifest, data.rows, data.task, config.labels.uncertain)
     targets = np.zeros((len(data.manifest), *known.shape[1:]), known.dtype)
     targets[data.rows] = known
-    return feed.Feed(config, data.table, sampler, mesh, by_image={'targets': targets}), sampler
+    return feed.make_feed(config, data.table, sampler, mesh, by_image={'targets': targets}), sampler
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
@@ -93,7 +94,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         'trained_on': provenance.trained_on(config, data.manifest, data.rows, checkpoints),
         'task': dataclasses.asdict(data.task),
     }
-    first_batch = in_background(lambda: next(training.batches(range(1))))
+    first_batch = in_background(lambda: next(training(range(1))))
     state, loaded = build.start(
         config, network, optimizer, checkpoints, about, mesh, parts=('encoder',)
     )
@@ -120,7 +121,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     state = loop.fit(
         state,
         step,
-        training.batches,
+        training,
         plan,
         checkpoints=checkpoints,
         about=about,

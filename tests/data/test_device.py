@@ -12,7 +12,7 @@ from big_ssl.augment.crops import Crop, crop_boxes
 from big_ssl.config import defaults
 from big_ssl.data import device, feed
 from big_ssl.data.cases import Units, units_of_cases, units_of_images
-from big_ssl.data.device import Layout, Pool, cropped, draw_batch, make_pool
+from big_ssl.data.device import Layout, Pool, make_pool
 from big_ssl.data.images import read_headers
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
@@ -52,8 +52,20 @@ def images_in(pool):
     return flat[:, : side * side * channels].reshape(-1, side, side, channels)
 
 
+def drawn(source, step):
+    return source.drawn(step)
+
+
+def views_of(batch, size):
+    return np.asarray(jax.jit(lambda batch: batch.views(size))(batch))
+
+
+def arrays_of(batch):
+    return jax.device_get({**batch.each, 'groups': batch.groups})
+
+
 def drawn_of(pool, step):
-    return jax.device_get(jax.jit(draw_batch)(pool, jnp.int32(step)))
+    return arrays_of(jax.jit(drawn)(pool, jnp.int32(step)))
 
 
 def test_stored_images_are_pillows_squares_one_part_a_device(table):
@@ -144,15 +156,15 @@ def test_crops_of_images_that_lie_elsewhere(table, devices, at_once, monkeypatch
     """Each is Pillow's resize of the box in the stored image."""
     monkeypatch.setattr(device, '_AT_ONCE', at_once)
     pool = pool_of(table, mesh=make_mesh(jax.devices()[:devices]))
-    batch = jax.jit(draw_batch)(pool, jnp.int32(3))
-    found = jax.jit(cropped, static_argnums=3)(pool, batch['position'], batch['boxes'], 24)
+    batch = jax.jit(drawn)(pool, jnp.int32(3))
+    found, batch = views_of(batch, 24), arrays_of(batch)
     stored = images_in(pool)
     for example, view in np.ndindex(8, 2):
         y, x, height, width = np.asarray(batch['boxes'])[example, view].tolist()
         image = Image.fromarray(stored[batch['position'][example, view]])
         box = (x, y, x + width, y + height)
         expected = np.asarray(image.resize((24, 24), Image.BILINEAR, box=box)).astype(float)
-        assert abs(np.asarray(found)[example, view] - expected).max() <= 1
+        assert abs(found[example, view] - expected).max() <= 1
 
 
 def config_of(placement):
@@ -166,9 +178,9 @@ def config_of(placement):
 
 def fed(table, placement, steps, **options):
     """Batches as the step sees them."""
-    training = feed.Feed(config_of(placement), table, sampler_of(table), make_mesh(), **options)
-    batches = zip(steps, training.batches(steps))
-    return [jax.jit(feed.drawn)(batch, jnp.int32(step)) for step, batch in batches]
+    settings = config_of(placement), table, sampler_of(table), make_mesh()
+    batches = zip(steps, feed.make_feed(*settings, **options)(steps))
+    return [jax.jit(drawn)(batch, jnp.int32(step)) for step, batch in batches]
 
 
 def test_both_ways_differ_by_resampling_alone(table):
@@ -178,16 +190,13 @@ def test_both_ways_differ_by_resampling_alone(table):
     """
     ways = [fed(table, placement, range(3)) for placement in ('host', 'device')]
     for of_host, of_device in zip(*ways):
-        a, b = (
-            np.asarray(jax.jit(feed.views, static_argnums=1)(batch, 32))
-            for batch in (of_host, of_device)
-        )
+        a, b = (views_of(batch, 32) for batch in (of_host, of_device))
         assert a.shape == b.shape == (8, 2, 32, 32, 3) and a.dtype == b.dtype == np.uint8
         difference = abs(a.astype(float) - b)
         assert difference.mean() < 0.7
         assert difference.mean(axis=(2, 3, 4)).max() < 1
         assert abs(a - b[::-1].astype(float)).mean() > 20
-        assert np.array_equal(of_host['examples'], of_device['examples'])
+        assert np.array_equal(of_host.each['examples'], of_device.each['examples'])
 
 
 def test_a_run_draws_the_same_boxes_in_both_ways_as_its_config_says(table):
@@ -201,12 +210,12 @@ def test_a_run_draws_the_same_boxes_in_both_ways_as_its_config_says(table):
     )
     assert (expected != usual).any()
     (of_device,) = fed(table, 'device', range(5, 6))
-    scaled = np.asarray(of_device['boxes']) * np.tile(sides / 64, 2)
+    scaled = np.asarray(of_device.each['boxes']) * np.tile(sides / 64, 2)
     np.testing.assert_array_equal(np.rint(scaled), expected)
     assert abs(scaled - expected).max() < 1e-4
     (of_host,) = fed(table, 'host', range(5, 6))
     (views,) = host_views(table, sampler, range(5, 6), slice(None), size=32, crop=CROP)
-    np.testing.assert_array_equal(of_host['views'], views)
+    np.testing.assert_array_equal(of_host.each['views'], views)
 
 
 def detail(views):
@@ -226,9 +235,7 @@ def test_what_the_stored_squares_lose_of_photographs(tmp_path, sides, mean, kept
         manifest_of(tmp_path, [('unused.png', '', '', '', ''), *rows]), np.arange(1, 7), 3
     )
     of_host, of_device = (
-        np.concatenate(
-            [np.asarray(feed.views(batch, 32)) for batch in fed(table, placement, range(3))]
-        )
+        np.concatenate([views_of(batch, 32) for batch in fed(table, placement, range(3))])
         for placement in ('host', 'device')
     )
     difference = abs(of_host.astype(float) - of_device).mean(axis=(2, 3, 4))
@@ -242,21 +249,21 @@ def test_batches_and_their_extras_are_laid_out_on_the_mesh(table, placement):
     targets = np.arange(100, 108, dtype=np.int32)
     (first, second) = fed(table, placement, range(4, 6), by_image={'targets': targets})
     expected = sampler_of(table).batch(5)
-    assert second['examples'].tolist() == list(range(40, 48))
-    assert second['groups'].tolist() == expected.groups.tolist()
-    assert second['targets'].tolist() == targets[expected.images[:, 0]].tolist()
-    assert second['groups'].sharding.is_fully_replicated
+    assert second.each['examples'].tolist() == list(range(40, 48))
+    assert second.groups.tolist() == expected.groups.tolist()
+    assert second.each['targets'].tolist() == targets[expected.images[:, 0]].tolist()
+    assert second.groups.sharding.is_fully_replicated
     pixels = 'views' if placement == 'host' else 'boxes'
     for name in ('examples', 'targets', pixels):
-        assert len(second[name].addressable_shards) == jax.device_count() == 8
-        assert second[name].addressable_shards[0].data.shape[0] == 1
-    assert set(first) == set(second)
+        assert len(second.each[name].addressable_shards) == jax.device_count() == 8
+        assert second.each[name].addressable_shards[0].data.shape[0] == 1
+    assert set(first.each) == set(second.each)
 
 
 def test_a_batch_that_does_not_divide_over_the_devices(table):
     config = config_of('device')
     with pytest.raises(InputError, match='batch_size=12 does not divide over 8 devices'):
-        feed.Feed(config, table, sampler_of(table, batch_size=12), make_mesh())
+        feed.make_feed(config, table, sampler_of(table, batch_size=12), make_mesh())
 
 
 ROOMS_WITHOUT_TENSORFLOW = [

@@ -47,7 +47,7 @@ def test_the_planned_batch_is_that_of_pretraining(tiny_manifest, placement):
     rows = manifest.rows(('train',))
     table = datasets.open_images(config, manifest, rows)
     sampler = Sampler(units_of_images(manifest, rows), 0, 16, 2)
-    real = next(feed.Feed(config, table, sampler, mesh).batches(range(1)))
+    real = next(feed.make_feed(config, table, sampler, mesh)(range(1)))
     _, _, planned = training_step(config, mesh, classes=2, images=len(rows))
     assert shapes_of(planned) == shapes_of(real)
 

@@ -10,6 +10,7 @@ import pytest
 
 from big_ssl import config as config_lib
 from big_ssl.data import feed
+from big_ssl.data.batches import Batch, Cropped
 from big_ssl.errors import InputError
 from big_ssl.losses.ntxent import nt_xent
 from big_ssl.models import resnet
@@ -44,8 +45,8 @@ def batch_of(mesh, size=BATCH):
     views = np.array([[smooth(SIZE, SIZE, seed=2 * i + v, noise=30) for v in (0, 1)]
                       for i in range(size)])  # fmt: skip
     each = {'views': views, 'examples': np.arange(size, dtype=np.uint32)}
-    whole = {'groups': np.arange(size, dtype=np.int32) // 3}
-    return mesh_lib.spread(each, mesh) | mesh_lib.copy(whole, mesh)
+    groups = np.arange(size, dtype=np.int32) // 3
+    return Batch(mesh_lib.spread(each, mesh), mesh_lib.copy(groups, mesh), Cropped())
 
 
 def made(config, devices):
@@ -91,7 +92,7 @@ def in_parts_without_a_cache(config, devices):
             z = z.at[part].set(out['z'].reshape(len(part), 2, -1))
             statistics.append(updates['batch_stats'])
         mean = jax.tree.map(lambda *parts: sum(parts) / CHUNKS, *statistics)
-        return nt_xent(z, batch['groups'], config.temperature, mesh=mesh)[0], mean
+        return nt_xent(z, batch.groups, config.temperature, mesh=mesh)[0], mean
 
     (value, statistics), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(state.params)
     return gradient, statistics, float(value)
