@@ -207,7 +207,7 @@ def permutation_rejections(cell: Cell, trials: int) -> list[Rejections]:
 
 def interval_cells(quick: bool) -> Iterator[Cell]:
     """Cells for `coverage`, of one run."""
-    layouts = [(2, True), (3, False), (5, True), (8, True)]
+    layouts = [(2, True), (3, False), (8, True)]
     counts = (8, 10, 20, 50, 200)
     if quick:
         layouts, counts = [(3, True)], (10, 50)

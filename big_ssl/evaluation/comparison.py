@@ -19,7 +19,6 @@ from big_ssl.evaluation import influence, intervals, metrics
 from big_ssl.evaluation.influence import Figure
 
 _ROUNDING = 1e-9  # a standard error below it is none
-_CAUTION = 0.6  # see `_variance`
 
 Labels = Num[np.ndarray, ' n'] | Num[np.ndarray, 'n k']  # class numbers, or 1, 0 and NaN by class
 
@@ -232,11 +231,12 @@ def _variance(methods: Sequence[Sequence[Figure]], design: Figure) -> tuple[floa
 
     What patients do to the sum is seen as it is, the runs' own errors on a patient included. The
     units' deviations hold those errors a second time, so they count only as far as they are more
-    than that. Where patients tell nothing it is Welch's t-test of the units. In between, the two to
-    eight degrees of freedom of a few seeds are too few for Satterthwaite's approximation as it is
-    (`_CAUTION` 0) and for taking off just what is expected (`_portion` 1): tests are too bold in
-    one place and too timid in another. Both constants are by simulation, so that three seeds or
-    five reject 3 to 6.5% of true nulls whatever the mixture (`benchmarks.coverage`).
+    than that. Where patients tell nothing it is the t-test of the units, of a single method or of
+    two, the latter half-way between Student's and Welch's. With a few seeds the excess is uncertain
+    to its own size, so that Satterthwaite's approximation, and taking off just what is expected,
+    are too bold in one place and too timid in another: `_portion` and `_caution` are by simulation
+    (`benchmarks.coverage`), so that three seeds or five reject 3 to 6.5% of true nulls whatever
+    the mixture.
 
     Args:
       design: any of the figures, for its patients and groups.
@@ -249,20 +249,26 @@ def _variance(methods: Sequence[Sequence[Figure]], design: Figure) -> tuple[floa
         return over_patients, freedom
     over_units = np.array([_of_mean([u.value for u in units]) for units in several])
     both = sum(_of_mean(np.array([u.moved for u in units])) for units in several)
-    free = np.array([len(units) - 1 for units in several])
-    seen = float(over_units.sum())
-    excess = seen - _portion(int(free.sum())) * float(both)
+    each = np.array([len(units) - 1 for units in several])
+    free, seen = int(each.sum()), float(over_units.sum())
+    excess = seen - _portion(free) * float(both)
     if excess <= 0:
         return over_patients, freedom
     total = over_patients + excess
-    units_freedom = seen**2 / (over_units**2 / free).sum()
-    noise = over_patients**2 / freedom + seen * (seen + _CAUTION * over_patients) / units_freedom
+    welch = seen**2 / (over_units**2 / each).sum()
+    noise = over_patients**2 / freedom
+    noise += seen * (seen + _caution(free) * over_patients) / ((welch + free) / 2)
     return total, max(float(total**2 / noise), 1.0)
 
 
 def _portion(freedom: int) -> float:
     """How much of the errors that units and patients share is taken off, see `_variance`."""
     return min(freedom + 1, 5) / 4
+
+
+def _caution(freedom: int) -> float:
+    """How much more uncertain than it looks an excess is that is small by chance."""
+    return 1.2 / freedom
 
 
 def _of_mean(values: Float[np.ndarray, 'u *p'] | Sequence[float]) -> float:

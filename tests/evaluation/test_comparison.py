@@ -126,29 +126,23 @@ def test_difference_of_two_aucs_is_delongs():
 
 
 def test_where_only_seeds_differ_it_is_the_t_test():
-    """Welch's for two methods, the paired one where both use the same pre-trainings."""
+    """The paired one where both use the same pre-trainings, else between Student's and Welch's."""
     a, b = np.array([0.8, 0.9, 0.7, 0.85]), np.array([0.6, 0.65, 0.55, 0.75])
     labels, scores_a = exact_accuracies(a)
     _, scores_b = exact_accuracies(b)
-    clusters = np.arange(len(labels)) // 20
-    for same, expected in (
-        (False, scipy.stats.ttest_ind(a, b, equal_var=False)),
-        (True, scipy.stats.ttest_rel(a, b)),
-    ):
-        found = comparison.paired_difference(
-            labels,
-            scores_a,
-            scores_b,
-            clusters,
-            comparison.top1,
-            pretraining_a=[3, 1, 0, 2],
-            pretraining_b=[3, 1, 0, 2],
+    clusters, codes = np.arange(len(labels)) // 20, [3, 1, 0, 2]
+    paired = scipy.stats.ttest_rel(a, b)
+    welch = scipy.stats.ttest_ind(a, b, equal_var=False)
+    for same, expected, freedom in ((True, paired, 3), (False, welch, (welch.df + 6) / 2)):
+        found = difference(
+            labels, scores_a, scores_b, clusters, comparison.top1, codes, codes,
             same_pretrainings=same,
-        )
-        low, high = expected.confidence_interval()
-        assert found.value == pytest.approx(a.mean() - b.mean())
-        assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
-        assert found.p == pytest.approx(expected.pvalue, rel=1e-6)
+        )  # fmt: skip
+        value = a.mean() - b.mean()
+        low, high = scipy.stats.t.interval(0.95, freedom, value, value / expected.statistic)
+        assert found.value == pytest.approx(value)
+        assert (found.low, found.high) == pytest.approx((low, high))
+        assert found.p == pytest.approx(2 * scipy.stats.t.sf(expected.statistic, freedom))
         assert found.covers_pretraining
 
 
