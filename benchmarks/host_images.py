@@ -11,7 +11,7 @@ from big_ssl.augment.crops import Crop
 from big_ssl.data import datasets, pipeline, views
 from big_ssl.data.images import ImageTable, encoded
 from big_ssl.data.sampler import Sampler
-from big_ssl.tasks import contrastive
+from big_ssl.data.training import make_units
 
 SIZE = 224  # of a view, in pixels
 CROP = Crop(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3))
@@ -57,7 +57,7 @@ def open_images(
     config = config_lib.settle(config)
     opened = datasets.open_manifest(config)
     rows = opened.rows(('train',))
-    units = contrastive.make_units(config, opened, rows)
+    units = make_units(config, opened, rows)
     sampler = Sampler(units, seed=0, batch_size=batch, views=2)
     return Images(datasets.open_images(config, opened, rows), rows, sampler)
 

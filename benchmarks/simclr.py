@@ -14,6 +14,7 @@ from big_ssl import config as config_lib
 from big_ssl.data import datasets, feed
 from big_ssl.data.batches import Batch, Cropped
 from big_ssl.data.sampler import Sampler
+from big_ssl.data.training import make_units
 from big_ssl.losses.ntxent import nt_xent
 from big_ssl.models.networks import ContrastiveNetwork
 from big_ssl.tasks import build, contrastive
@@ -106,7 +107,7 @@ def image_batches(training: Training) -> feed.Batches:
     manifest = datasets.open_manifest(config)
     rows = manifest.rows(config_lib.names(config.splits.train))
     table = datasets.open_images(config, manifest, rows)
-    units = contrastive.make_units(config, manifest, rows)
+    units = make_units(config, manifest, rows)
     sampler = Sampler(units, config.seed, config.batch_size, config.views)
     return feed.make_feed(config, table, sampler, training.mesh)
 

@@ -177,7 +177,7 @@ class _Timers:
 
 def _watch_run(timers: _Timers) -> None:
     """Timers around what a pre-training does one after the other up to its first step."""
-    from big_ssl.data import datasets
+    from big_ssl.data import datasets, training
     from big_ssl.tasks import build, contrastive, monitor
     from big_ssl.train import compilation, distributed
     from big_ssl.train import workdir as workdir_lib
@@ -187,7 +187,7 @@ def _watch_run(timers: _Timers) -> None:
     timers.watch(workdir_lib, 'begin', 'workdir')
     timers.watch(datasets, 'open_manifest', 'table')
     timers.watch(monitor, 'bank_and_query', 'table')
-    timers.watch(contrastive, 'make_units', 'table')
+    timers.watch(training, 'make_units', 'table')
     timers.watch(datasets, 'open_images', 'headers')
     timers.watch(build, 'start', 'state')
     timers.watch(contrastive, 'save_pairs', 'pairs_picture')

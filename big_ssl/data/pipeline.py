@@ -126,24 +126,51 @@ def evaluation_batches(
     """
     tf = import_tensorflow()
     count = _chunks(rows.shape[1])
-    shape = (rows.shape[1] // count, size, size, table.channels)
-
-    def load(some: np.ndarray) -> np.ndarray:
-        crops = {
-            row: evaluation_image(table, row, size=size, proportion=proportion)
-            for row in dict.fromkeys(some.tolist())  # the last batch is filled with one image
-        }
-        out = aligned(shape)
-        for place, row in enumerate(some.tolist()):
-            out[place] = crops[row]
-        return out
+    chunk = rows.shape[1] // count
 
     def loaded(some: Any) -> Any:
-        return tf.ensure_shape(tf.numpy_function(_noting(load, raised), [some], tf.uint8), shape)
+        load = _noting(functools.partial(_evaluated, table, size, proportion), raised)
+        pixels = tf.numpy_function(load, [some], tf.uint8)
+        return tf.ensure_shape(pixels, (chunk, size, size, table.channels))
 
-    dataset = tf.data.Dataset.from_tensor_slices(rows.reshape(len(rows) * count, -1))
+    dataset = tf.data.Dataset.from_tensor_slices(rows.reshape(-1, chunk))
     dataset = dataset.map(loaded, num_parallel_calls=processes.usable_cores())
     return _in_batches(tf, dataset, count)
+
+
+def evaluation_images(
+    table: ImageTable,
+    rows: Int[np.ndarray, ' n'],
+    *,
+    batch_size: int,
+    size: int,
+    proportion: float,
+) -> Any:
+    """The same with the `rows` beside the `images`, in a last batch that is not filled up."""
+    tf = import_tensorflow()
+
+    def loaded(some: Any) -> dict[str, Any]:
+        load = functools.partial(_evaluated, table, size, proportion)
+        pixels = tf.numpy_function(load, [some], tf.uint8)
+        shape = (None, size, size, table.channels)
+        return {'images': tf.ensure_shape(pixels, shape), 'rows': some}
+
+    dataset = tf.data.Dataset.from_tensor_slices(rows.astype(np.int64)).batch(batch_size)
+    return dataset.map(loaded, num_parallel_calls=processes.usable_cores()).prefetch(_AHEAD)
+
+
+def _evaluated(
+    table: ImageTable, size: int, proportion: float, rows: Int[np.ndarray, ' k']
+) -> UInt8[np.ndarray, 'k s s c']:
+    """Each image once, though the last batch of a run is filled up with one."""
+    crops = {
+        row: evaluation_image(table, row, size=size, proportion=proportion)
+        for row in dict.fromkeys(rows.tolist())
+    }
+    out = aligned((len(rows), size, size, table.channels))
+    for place, row in enumerate(rows.tolist()):
+        out[place] = crops[row]
+    return out
 
 
 def arrays_of(dataset: Any, raised: list[Exception]) -> Iterator[Any]:

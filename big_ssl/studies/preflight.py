@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from etils import epath
 
 from big_ssl import config as config_lib
-from big_ssl.data import datasets
+from big_ssl.data import datasets, training
 from big_ssl.errors import InputError
 from big_ssl.studies.run import DONE, HAS_DIVERGED, Run
 from big_ssl.tasks import labelled, trained
@@ -61,7 +61,7 @@ def _open(run: Run, by_name: Mapping[str, Run], study: epath.Path) -> None:
         assert run.begins_with is not None
         theirs = by_name[run.begins_with].check(study).config
         trained.agree(config, given, config_lib.flat(theirs))
-        _, task = labelled.learnt(theirs, datasets.open_manifest(theirs))
+        _, task = training.learnt(theirs, datasets.open_manifest(theirs))
         labelled.open_judged(config, task)
     else:
         manifest = datasets.open_manifest(config)

@@ -14,11 +14,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl.data import cases, datasets, feed
+from big_ssl.data import datasets, feed, training
 from big_ssl.data.batches import Source
 from big_ssl.data.manifest import Manifest
-from big_ssl.data.sampler import Sampler
-from big_ssl.errors import InputError
 from big_ssl.files import PAIRS
 from big_ssl.losses.ntxent import nt_xent
 from big_ssl.models.heads import ProjectionHead
@@ -98,9 +96,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     rows = manifest.rows(config_lib.names(config.splits.train))
     bank, query = monitor.bank_and_query(config, manifest)
     table = datasets.open_images(config, manifest, rows, *([query.rows] if query else []))
-    units = make_units(config, manifest, rows)
-    sampler = Sampler(units, config.seed, config.batch_size, config.views)
-    training = feed.make_feed(config, table, sampler, mesh)
+    sampler = training.unlabelled(config, manifest, rows)
+    batches = feed.make_feed(config, table, sampler, mesh)
     plan = build.make_plan(config, sampler.epoch)
     schedule = build.make_schedule(config, plan, sampler.epoch)
     network = make_network(config)
@@ -112,7 +109,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         'trained_on': provenance.trained_on(config, manifest, rows, checkpoints),
     }
     parts = ('encoder', 'projection')
-    first_batch = in_background(lambda: next(training(range(1))))
+    first_batch = in_background(lambda: next(batches(range(1))))
     state, loaded = build.start(config, network, optimizer, checkpoints, about, mesh, parts=parts)
     build.log_size(state, plan, images=len(rows), epoch=sampler.epoch)
     first = first_batch()
@@ -123,7 +120,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     state = loop.fit(
         state,
         step,
-        training,
+        batches,
         plan,
         checkpoints=checkpoints,
         about=about,
@@ -134,18 +131,3 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         what='pre-training',
     )
     outputs.write_pretraining(workdir, provenance.at_step(about, int(state.step)))
-
-
-def make_units(config: ConfigDict, manifest: Manifest, rows: np.ndarray) -> cases.Units:
-    """Cases for `pairing=case`, images for `pairing=augment`."""
-    if config.pairing == 'augment':
-        return cases.units_of_images(manifest, rows)
-    units = cases.units_of_cases(manifest, rows)
-    several = int((np.diff(units.offsets) > 1).sum())
-    log.info('%d cases, %d of them with two or more images', len(units), several)
-    if not several:
-        raise InputError(
-            f'{manifest.path}: pairing=case, but no case has two images; is column '
-            f'{config.dataset.columns.case_id!r} the case? (--config.pairing=augment is SimCLR)'
-        )
-    return units

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl.data import datasets, label_names, labels
+from big_ssl.data import datasets, labels, training
 from big_ssl.data.images import ImageTable
 from big_ssl.data.labels import Task
 from big_ssl.data.manifest import Manifest
@@ -37,7 +37,7 @@ class Data:
 def open_data(config: ConfigDict) -> Data:
     """Raises InputError where a split has no labels, a label is unknown, or an image is missing."""
     manifest = datasets.open_manifest(config)
-    everything, task = learnt(config, manifest)
+    everything, task = training.learnt(config, manifest)
     rows = labels.fraction(manifest, everything, config.label_fraction, config.label_seed, task)
     judged = judge.splits_of(config, manifest, _judged_names(config, manifest), task)
     for split in (Split(config.splits.train, rows), *judged):
@@ -50,20 +50,6 @@ def open_data(config: ConfigDict) -> Data:
         validation=judged[0] if judged[0].name == config.splits.val else None,
         table=datasets.open_images(config, manifest, rows, *(split.rows for split in judged)),
     )
-
-
-def learnt(config: ConfigDict, manifest: Manifest) -> tuple[np.ndarray, Task]:
-    """All labelled rows of `splits.train` and the task they make; raises as `labels.find_task`."""
-    rows = labels.labelled(manifest, manifest.rows(config_lib.names(config.splits.train)))
-    task = labels.find_task(
-        manifest,
-        rows,
-        config.labels.kind,
-        config.labels.negative,
-        classes=label_names.names_of(config.labels).classes,
-        uncertain=config.labels.uncertain,
-    )
-    return rows, task
 
 
 def open_judged(config: ConfigDict, task: Task) -> tuple[Manifest, list[Split], ImageTable]:

@@ -15,7 +15,7 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from big_ssl.data import cases, feed, labels
+from big_ssl.data import feed, training
 from big_ssl.data.batches import Source
 from big_ssl.data.labels import Task
 from big_ssl.data.sampler import Sampler
@@ -69,20 +69,15 @@ def make_step(
 
 def make_feed(config: ConfigDict, data: Data, mesh: Mesh) -> tuple[feed.Batches, Sampler]:
     """Batches of one image a case with its `targets`."""
-    by_case = config.aggregate != 'none'
-    units = (cases.units_of_cases if by_case else cases.units_of_images)(data.manifest, data.rows)
-    sampler = Sampler(units, config.seed, config.batch_size, views=1)
-    known = labels.encode(data.manifest, data.rows, data.task, config.labels.uncertain)
-    targets = np.zeros((len(data.manifest), *known.shape[1:]), known.dtype)
-    targets[data.rows] = known
-    return feed.make_feed(config, data.table, sampler, mesh, by_image={'targets': targets}), sampler
+    sampler, by_image = training.labelled(config, data.manifest, data.rows, data.task)
+    return feed.make_feed(config, data.table, sampler, mesh, by_image=by_image), sampler
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
     """Fine-tunes, resuming where the workdir left off, and evaluates val and `splits.evaluate`."""
     mesh, should_stop = mesh_lib.make_mesh(), StopRequest()
     data = open_data(config)
-    training, sampler = make_feed(config, data, mesh)
+    batches, sampler = make_feed(config, data, mesh)
     plan = build.make_plan(config, sampler.epoch)
     schedule = build.make_schedule(config, plan, sampler.epoch)
     network = ClassifierNetwork(build.make_encoder(config), data.task.outputs)
@@ -94,7 +89,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         'trained_on': provenance.trained_on(config, data.manifest, data.rows, checkpoints),
         'task': dataclasses.asdict(data.task),
     }
-    first_batch = in_background(lambda: next(training(range(1))))
+    first_batch = in_background(lambda: next(batches(range(1))))
     state, loaded = build.start(
         config, network, optimizer, checkpoints, about, mesh, parts=('encoder',)
     )
@@ -121,7 +116,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     state = loop.fit(
         state,
         step,
-        training,
+        batches,
         plan,
         checkpoints=checkpoints,
         about=about,

@@ -57,7 +57,7 @@ def test_the_planned_batch_is_that_of_finetuning(tiny_manifest, kind):
     config = config_of('supervised', **{'dataset.manifest': tiny_manifest, 'labels.kind': kind})
     mesh = make_mesh()
     training, _ = supervised.make_feed(config, open_data(config), mesh)
-    real = next(training.batches(range(1)))
+    real = next(training(range(1)))
     _, _, planned = training_step(config, mesh, classes=2, images=0)
     assert shapes_of(planned) == shapes_of(real)
 

@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import Mesh
 
 from big_ssl.config import defaults
+from big_ssl.data import training
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
 from big_ssl.models import resnet
@@ -129,11 +130,11 @@ def manifest_of(folder):
 def test_units_of_cases_and_of_images(tmp_path):
     config, manifest = defaults(), manifest_of(tmp_path)
     rows = manifest.rows(('train',))
-    images = contrastive.make_units(config, manifest, rows)
+    images = training.make_units(config, manifest, rows)
     assert len(images) == 5
     assert images.images.tolist() == [0, 1, 2, 3, 4]
     config.pairing = 'case'
-    units = contrastive.make_units(config, manifest, rows)
+    units = training.make_units(config, manifest, rows)
     assert np.split(units.images, units.offsets[1:-1])[0].tolist() == [0, 1]
     assert np.diff(units.offsets).tolist() == [2, 1, 1, 1]
     assert units.groups[0] == units.groups[1]  # one patient
@@ -144,7 +145,7 @@ def test_pairs_of_cases_need_a_case_with_two_images(tmp_path):
     config, manifest = defaults(), manifest_of(tmp_path)
     config.pairing = 'case'
     with pytest.raises(InputError, match=r"no case has two images; is column 'case_id'"):
-        contrastive.make_units(config, manifest, manifest.rows(('val',)))
+        training.make_units(config, manifest, manifest.rows(('val',)))
 
 
 def test_bank_is_train_and_queries_are_val_with_known_labels(tmp_path):
@@ -207,7 +208,7 @@ def test_without_the_mask_every_example_is_a_negative(monkeypatch):
 
 def test_groups_are_patients(tmp_path):
     config, manifest = defaults(), manifest_of(tmp_path)
-    units = contrastive.make_units(config, manifest, manifest.rows(('train',)))
+    units = training.make_units(config, manifest, manifest.rows(('train',)))
     indices = Sampler(units, 0, 4, 2).batch(0)
     patients = [manifest.patient_id[row] or f'none {row}' for row in indices.images[:, 0]]
     for i in range(4):
