@@ -1,63 +1,12 @@
-import gc
-
 import jax
 import numpy as np
 import pytest
 
-from big_ssl.data.buffers import Buffers, aligned
-from big_ssl.train import mesh as mesh_lib
+from big_ssl.data.buffers import aligned
 
 
 def address(array):
     return array.__array_interface__['data'][0]
-
-
-def test_memory_that_nothing_refers_to_is_used_again():
-    buffers = Buffers((3, 5), np.float32)
-    first = buffers.take()
-    assert first.shape == (3, 5)
-    assert first.dtype == np.float32
-    assert first.flags.writeable
-    place = address(first)
-    second = buffers.take()
-    assert not np.shares_memory(first, second)
-    del first
-    assert address(buffers.take()) == place
-
-
-@pytest.mark.parametrize(
-    'part',
-    [
-        lambda array: array[2:],
-        lambda array: array.reshape(-1)[7:],
-        lambda array: array.T[1:3][:, ::2],
-        lambda array: array[1:].view(np.int8),
-        memoryview,
-    ],
-)
-def test_a_part_of_an_array_keeps_its_memory(part):
-    buffers = Buffers((4, 6), np.uint8)
-    held = part(buffers.take())
-    gc.collect()
-    others = [buffers.take() for _ in range(3)]
-    assert not any(np.shares_memory(np.asarray(held), other) for other in others)
-
-
-@pytest.mark.parametrize('count', [1, 8])
-def test_what_devices_hold_stays(count):
-    """However they take it: a CPU may read the array's own memory."""
-    buffers = Buffers((8, 1000), np.uint8)
-    mesh = mesh_lib.make_mesh(jax.devices()[:count])
-    on_devices = []
-    for number in range(20):
-        array = buffers.take()
-        array[:] = number
-        on_devices.append(mesh_lib.spread(array, mesh))
-        del array
-        if number % 3 == 2:
-            del on_devices[0]
-    kept = [int(np.unique(each).item()) for each in on_devices]
-    assert kept == list(range(6, 20))
 
 
 @pytest.mark.parametrize('shape', [(3,), (5, 32, 128)])

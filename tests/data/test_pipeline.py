@@ -1,13 +1,18 @@
+import signal
+import threading
+
+import jax
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from big_ssl.augment.crops import Crop, crop_boxes
-from big_ssl.data import windows
+from big_ssl.data import pipeline, windows
 from big_ssl.data.cases import Units, units_of_cases, units_of_images
 from big_ssl.data.images import read_headers
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
+from big_ssl.train import mesh as mesh_lib
 from tests.helpers import host_views, manifest_of, save, smooth
 
 CROP = Crop()
@@ -254,3 +259,42 @@ def test_tiny_and_very_long_images(tmp_path):
     sampler = Sampler(units, seed=0, batch_size=4, views=2)
     (found,) = views_of(table, sampler, range(1), size=8)
     assert abs(found - by_pillow(table, sampler, 0, 8)[0]).max() <= 1
+
+
+def test_a_signal_is_heard_while_a_batch_is_waited_for(tmp_path, monkeypatch):
+    """Reading hangs (a network share); Ctrl-C and SIGTERM must not wait for it."""
+
+    class Stopped(Exception):
+        pass
+
+    def stop(*_):
+        raise Stopped
+
+    free = threading.Event()
+    read = pipeline.encoded
+    monkeypatch.setattr(pipeline, 'encoded', lambda *of: free.wait(60) and read(*of))
+    table = table_of(tmp_path, SHAPES)
+    batches = host_views(table, sampler_of(table), range(3), size=16, crop=CROP)
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(Stopped):
+            next(batches)
+        assert not free.is_set()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        free.set()
+
+
+@pytest.mark.parametrize('count', [1, 8])
+def test_what_devices_hold_stays(tmp_path, count):
+    """However they take it: a CPU may read TensorFlow's own memory."""
+    table, mesh = table_of(tmp_path, SHAPES), mesh_lib.make_mesh(jax.devices()[:count])
+    sampler = sampler_of(table, batch_size=8)
+    on_devices = [
+        mesh_lib.spread(views, mesh)
+        for views in host_views(table, sampler, range(20), size=16, crop=CROP)
+    ]
+    again = host_views(table, sampler, range(20), size=16, crop=CROP)
+    for held, expected in zip(on_devices, again):
+        np.testing.assert_array_equal(held, expected)
