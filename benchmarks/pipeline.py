@@ -1,4 +1,4 @@
-"""Batches of views against the bare functions that they are made by: what threads, files and
+"""Batches of views against the bare functions that they are made by: what tf.data, files and
 records add.
 
 On one core: two threads of a machine slow each other down whatever they do, which is not ours. A
@@ -20,7 +20,7 @@ from benchmarks.results import Found, Summary, Target
 from benchmarks.side_by_side import Cost, Way, alternately, here, milliseconds, ratio
 from big_ssl import prepare
 from big_ssl.data.images import encoded
-from big_ssl.data.pipeline import host_batches
+from big_ssl.data.pipeline import arrays_of, training_batches
 
 _SIDES = (375, 500)
 _BATCH = 64
@@ -93,8 +93,10 @@ def _next_batches(images: Images, steps: int) -> Callable[[], int]:
 
 def _pipeline(images: Images) -> Iterator[np.ndarray]:
     """Its threads start with the first batch, on the cores that are allowed then."""
-    endless = range(np.iinfo(np.int64).max)
-    return host_batches(images.table, images.sampler, endless, slice(None), size=SIZE, crop=CROP)
+    endless, raised = range(np.iinfo(np.int64).max), []
+    settings = {'size': SIZE, 'crop': CROP, 'raised': raised}
+    dataset = training_batches(images.table, images.sampler, endless, slice(None), **settings)
+    return (batch['views'] for batch in arrays_of(dataset, raised))
 
 
 def _wait_until_idle() -> None:

@@ -60,7 +60,7 @@ def test_three_steps_have_the_same_losses(training, state, step):
     rate = float(training.schedule(0))
     optimizer = torch_simclr.Lars(list(rival.parameters()), rate)
     batch = simclr.ready_views(training)
-    views = np.array(batch['views']).reshape(2 * BATCH, 32, 32, 3)
+    views = np.array(batch.each['views']).reshape(2 * BATCH, 32, 32, 3)
     images = torch.tensor(views.transpose(0, 3, 1, 2)).to(memory_format=torch.channels_last)
     ours, theirs, state = [], [], jax.tree.map(jnp.copy, state)
     for _ in range(STEPS):

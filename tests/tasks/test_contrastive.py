@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from big_ssl.config import defaults
 from big_ssl.data import training
+from big_ssl.data.batches import Batch, Cropped
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
 from big_ssl.models import resnet
@@ -42,10 +43,9 @@ def make_step(devices: int, in_patient: int = 3, mask: bool = True):
     optimizer, schedule = optax.sgd(1.0), optax.constant_schedule(1.0)
     state = initial_state(network, optimizer, image_size=SIZE, seed=0, mesh=mesh)
     views = [[helpers.smooth(SIZE, SIZE, seed=i, noise=30) for i in (b, b)] for b in range(BATCH)]
-    batch = mesh_lib.spread(
-        {'views': np.array(views), 'examples': np.arange(BATCH, dtype=np.uint32)}, mesh
-    )
-    batch |= mesh_lib.copy({'groups': np.arange(BATCH, dtype=np.int32) // in_patient}, mesh)
+    each = {'views': np.array(views), 'examples': np.arange(BATCH, dtype=np.uint32)}
+    groups = np.arange(BATCH, dtype=np.int32) // in_patient
+    batch = Batch(mesh_lib.spread(each, mesh), mesh_lib.copy(groups, mesh), Cropped())
     step = contrastive.make_step(config, network, optimizer, schedule, mesh)
     return step.lower(state, batch).compile(), state, batch
 
