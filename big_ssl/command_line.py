@@ -113,7 +113,7 @@ def settings(config: ConfigDict) -> Iterable[str]:
 
 def set_up_logging() -> None:
     """Our own lines to stderr; what libraries log as errors, by absl, they raise too."""
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # only decodes here; it announces itself
     flags.FLAGS.mark_as_parsed()  # else absl says so before its first line
     absl_logging.set_verbosity(absl_logging.FATAL)

@@ -12,7 +12,8 @@ def import_tensorflow() -> Any:
     Raises:
       ImportError: it is not installed.
     """
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # not a line on each start
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # what goes wrong is raised, and said once
+    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # of networks, which are JAX's: no line
     import tensorflow as tf
 
     for kind in ('GPU', 'TPU'):

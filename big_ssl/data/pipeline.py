@@ -7,6 +7,7 @@ inside `numpy_function`, many a call: what is slow in tf.data is handing images 
 """
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -176,7 +177,8 @@ def _evaluated(
 def arrays_of(dataset: Any, raised: list[Exception]) -> Iterator[Any]:
     """The elements of a dataset as NumPy arrays, which share TensorFlow's memory.
 
-    They are waited for in Python: in TensorFlow's `next` no signal would be heard.
+    They are waited for in Python: in TensorFlow's `next` no signal would be heard. Its threads end
+    before the process does, wherever this is left.
 
     Args:
       raised: the list that the dataset was made with.
@@ -185,19 +187,34 @@ def arrays_of(dataset: Any, raised: list[Exception]) -> Iterator[Any]:
       Exception: what reading an image raised (InputError: it does not decode), in place of
         TensorFlow's words about it.
     """
-    tf = import_tensorflow()
-    elements = dataset.as_numpy_iterator()
-    thread = ThreadPoolExecutor(1, 'batches')
-    try:
-        while True:
-            element = thread.submit(next, elements, None).result()
-            if element is None:
-                return
-            yield element
-    except tf.errors.OpError as error:
-        raise next((each for each in raised if str(each) in error.message), error) from None
-    finally:
-        thread.shutdown(wait=False, cancel_futures=True)
+    return _Arrays(dataset, raised)
+
+
+class _Arrays(Iterator[Any]):
+    def __init__(self, dataset: Any, raised: list[Exception]) -> None:
+        self._failure, self._raised = import_tensorflow().errors.OpError, raised
+        self._elements = [dataset.as_numpy_iterator()]
+        self._thread = ThreadPoolExecutor(1, 'batches')
+        self.close = weakref.finalize(self, _end, self._thread, self._elements)
+
+    def __next__(self) -> Any:
+        if not self._elements:
+            raise StopIteration
+        try:
+            element = self._thread.submit(next, self._elements[0], None).result()
+        except self._failure as error:
+            self.close()
+            known = (each for each in self._raised if str(each) in error.message)
+            raise next(known, error) from None
+        if element is None:
+            self.close()
+            raise StopIteration
+        return element
+
+
+def _end(thread: ThreadPoolExecutor, elements: list[Any]) -> None:
+    thread.shutdown(cancel_futures=True)
+    elements.clear()
 
 
 def planned(
