@@ -30,7 +30,8 @@ def batches(
     except ImportError:
         yield from _by_threads(table, rows, size, proportion)
         return
-    yield from pipeline.arrays_of(dataset, raised)
+    for batch in pipeline.arrays_of(dataset, raised):
+        yield batch['images']
 
 
 def _by_threads(

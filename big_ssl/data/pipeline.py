@@ -27,6 +27,8 @@ from big_ssl.data.sampler import Indices, Sampler
 _AHEAD = 2  # batches beyond the one that is waited for
 _AT_ONCE = 16  # examples of a call at most: more wait for each other, fewer cost more calls
 
+_FAILED = 'failed'  # of an element of `arrays_of`: which of `raised` kept a chunk from being loaded
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -77,7 +79,7 @@ def training_batches(
       size: side of a view in pixels.
       crop: which boxes become views.
       by_image: facts of each row of the manifest, by name.
-      raised: for `arrays_of`, which reads there what went wrong.
+      raised: where `arrays_of` finds what went wrong; None lets TensorFlow raise it.
     """
     tf = import_tensorflow()
     facts = by_image or {}
@@ -101,9 +103,8 @@ def training_batches(
 
     def loaded(chunk: dict[str, Any]) -> dict[str, Any]:
         asked = [chunk.pop(name) for name in Plan._fields]
-        pixels = tf.numpy_function(_noting(load, raised), asked, tf.uint8)
         shape = (*asked[0].shape, size, size, table.channels)
-        return chunk | {'views': tf.ensure_shape(pixels, shape)}
+        return chunk | _pixels(tf, 'views', load, asked, shape, raised)
 
     dataset = tf.data.Dataset.range(steps.start, steps.stop)
     dataset = dataset.map(_by_numpy(tf, plan, np.int64(steps.start)))
@@ -120,7 +121,7 @@ def evaluation_batches(
     proportion: float,
     raised: list[Exception] | None = None,
 ) -> Any:
-    """The `tf.data.Dataset` of evaluation crops: uint8 [b, size, size, c] for each batch of rows.
+    """The `tf.data.Dataset` of evaluation crops: `images` uint8 [b, size, size, c] for each batch.
 
     See `images.evaluation_image`: Pillow's pixels, as whoever is given the model will make them.
     `raised` is as in `training_batches`.
@@ -129,10 +130,11 @@ def evaluation_batches(
     count = _chunks(rows.shape[1])
     chunk = rows.shape[1] // count
 
-    def loaded(some: Any) -> Any:
-        load = _noting(functools.partial(_evaluated, table, size, proportion), raised)
-        pixels = tf.numpy_function(load, [some], tf.uint8)
-        return tf.ensure_shape(pixels, (chunk, size, size, table.channels))
+    load = functools.partial(_evaluated, table, size, proportion)
+    shape = (chunk, size, size, table.channels)
+
+    def loaded(some: Any) -> dict[str, Any]:
+        return _pixels(tf, 'images', load, [some], shape, raised)
 
     dataset = tf.data.Dataset.from_tensor_slices(rows.reshape(-1, chunk))
     dataset = dataset.map(loaded, num_parallel_calls=processes.usable_cores())
@@ -150,11 +152,11 @@ def evaluation_images(
     """The same with the `rows` beside the `images`, in a last batch that is not filled up."""
     tf = import_tensorflow()
 
+    load = functools.partial(_evaluated, table, size, proportion)
+    shape = (None, size, size, table.channels)
+
     def loaded(some: Any) -> dict[str, Any]:
-        load = functools.partial(_evaluated, table, size, proportion)
-        pixels = tf.numpy_function(load, [some], tf.uint8)
-        shape = (None, size, size, table.channels)
-        return {'images': tf.ensure_shape(pixels, shape), 'rows': some}
+        return {'rows': some} | _pixels(tf, 'images', load, [some], shape, None)
 
     dataset = tf.data.Dataset.from_tensor_slices(rows.astype(np.int64)).batch(batch_size)
     return dataset.map(loaded, num_parallel_calls=processes.usable_cores()).prefetch(_AHEAD)
@@ -184,15 +186,15 @@ def arrays_of(dataset: Any, raised: list[Exception]) -> Iterator[Any]:
       raised: the list that the dataset was made with.
 
     Raises:
-      Exception: what reading an image raised (InputError: it does not decode), in place of
-        TensorFlow's words about it.
+      Exception: what reading an image raised (InputError: it does not decode), where the batch
+        that it is in would have come.
     """
     return _Arrays(dataset, raised)
 
 
 class _Arrays(Iterator[Any]):
     def __init__(self, dataset: Any, raised: list[Exception]) -> None:
-        self._failure, self._raised = import_tensorflow().errors.OpError, raised
+        self._raised = raised
         self._elements = [dataset.as_numpy_iterator()]
         self._thread = ThreadPoolExecutor(1, 'batches')
         self.close = weakref.finalize(self, _end, self._thread, self._elements)
@@ -200,15 +202,14 @@ class _Arrays(Iterator[Any]):
     def __next__(self) -> Any:
         if not self._elements:
             raise StopIteration
-        try:
-            element = self._thread.submit(next, self._elements[0], None).result()
-        except self._failure as error:
-            self.close()
-            known = (each for each in self._raised if str(each) in error.message)
-            raise next(known, error) from None
+        element = self._thread.submit(next, self._elements[0], None).result()
         if element is None:
             self.close()
             raise StopIteration
+        failed = element.pop(_FAILED)
+        if failed.max() >= 0:
+            self.close()
+            raise self._raised[failed[failed >= 0][0]]
         return element
 
 
@@ -321,18 +322,28 @@ def _in_batches(tf: Any, dataset: Any, chunks: int) -> Any:
     return dataset.with_options(options)
 
 
-def _noting(
-    function: Callable[..., np.ndarray], raised: list[Exception] | None
-) -> Callable[..., np.ndarray]:
-    """The function, which also keeps what it raises: TensorFlow passes on the words alone."""
+def _pixels(
+    tf: Any,
+    name: str,
+    load: Callable[..., np.ndarray],
+    asked: list[Any],
+    shape: tuple[Any, ...],
+    raised: list[Exception] | None,
+) -> dict[str, Any]:
+    """`load` of what is asked for, by this name, as a stage of a dataset.
 
-    @functools.wraps(function)
-    def noting(*arguments: np.ndarray) -> np.ndarray:
+    With `raised`, what it raises is kept there, and `_FAILED` says where: TensorFlow would log its
+    words with a traceback, and raise something else. -1 is nothing.
+    """
+    if raised is None:
+        return {name: tf.ensure_shape(tf.numpy_function(load, asked, tf.uint8), shape)}
+
+    def noted(*arguments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
-            return function(*arguments)
+            return load(*arguments), np.array([-1], np.int32)
         except Exception as error:
-            if raised is not None:
-                raised.append(error)
-            raise
+            raised.append(error)
+            return np.zeros(shape, np.uint8), np.array([raised.index(error)], np.int32)
 
-    return noting
+    pixels, failed = tf.numpy_function(noted, asked, [tf.uint8, tf.int32])
+    return {name: tf.ensure_shape(pixels, shape), _FAILED: tf.ensure_shape(failed, [1])}
