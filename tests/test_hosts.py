@@ -34,18 +34,19 @@ workdir.write = page.page = writers.EventFileWriter = refuse
 """
 
 
-def make_feed(arguments: list[str]) -> feed.Batches:
+def make_feed(arguments: list[str]) -> tuple[feed.Batches, Sampler]:
     config, *_ = parse(['main', *arguments])
     manifest = datasets.open_manifest(config)
     rows = manifest.rows(('train',))
     sampler = Sampler(cases.units_of_cases(manifest, rows), 3, config.batch_size, views=2)
-    return feed.make_feed(
+    batches = feed.make_feed(
         config,
         datasets.open_images(config, manifest, rows),
         sampler,
         mesh_lib.make_mesh(),
         by_image={'row': np.arange(len(manifest))},
     )
+    return batches, sampler
 
 
 def drawn(training: feed.Batches) -> Iterator[tuple[int, dict[str, jax.Array]]]:
@@ -63,7 +64,7 @@ def drawn(training: feed.Batches) -> Iterator[tuple[int, dict[str, jax.Array]]]:
 def dump_batches(arguments: list[str], out: str) -> int:
     """What this process's devices hold of each batch, by step, name and place in the batch."""
     parts = {}
-    for step, batch in drawn(make_feed(arguments)):
+    for step, batch in drawn(make_feed(arguments)[0]):
         for name, array in batch.items():
             for shard in array.addressable_shards:
                 start = shard.index[0].start or 0
@@ -86,8 +87,7 @@ def test_the_same_batches(tmp_path, compile_cache, tiny_manifest, processes, pla
     outs = [str(tmp_path / f'{index}.npz') for index in range(processes)]
     dumps = tuple(f'import sys; sys.argv.append({out!r}){DUMP_BATCHES}' for out in outs)
     runs.run_job(arguments, compile_cache, processes, before=dumps)
-    alone = make_feed(arguments)
-    sampler = alone._sampler
+    alone, sampler = make_feed(arguments)
     shards = [dict(np.load(out)) for out in outs]
     devices = [{name.split('/')[-1] for name in shard} for shard in shards]
     assert sum(map(len, devices)) == len(set.union(*devices)) == 4
