@@ -1,5 +1,6 @@
 """From a config to the parts of a run that every kind of training shares."""
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -25,7 +26,8 @@ from big_ssl.train.state import TrainState, abstract_state, initial_state, layou
 
 log = logging.getLogger(__name__)
 
-LossFn = Callable[[Any, TrainState, Any], tuple[jax.Array, tuple[dict[str, jax.Array], Any]]]
+Figures = dict[str, jax.Array]
+LossFn = Callable[[Any, TrainState, Any], tuple[jax.Array, tuple[Figures, Any]]]
 
 
 def make_encoder(config: ConfigDict) -> ResNet | BiT:
@@ -90,14 +92,27 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
     )
 
 
+def optimizer_figures(config: ConfigDict) -> Callable[[Any, Any], Figures]:
+    """(gradients, parameters) → what the optimiser does with them: LARS's trust ratios."""
+    if config.optimizer.name == 'lars':
+        decay = config.optimizer.weight_decay
+        return functools.partial(optimizer_lib.trust_ratios, weight_decay=decay)
+    return lambda gradients, params: {}
+
+
 def make_update(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     mesh: Mesh,
     shard: str = 'none',
+    figures: Callable[[Any, Any], Figures] = lambda gradients, params: {},
 ) -> StepFn:
     """One compiled step down the gradient of `loss_fn`: (state, batch) → (state, metrics).
+
+    The metrics hold `loss`, those of `loss_fn`, `learning_rate`, and the norms over all arrays of
+    the gradient, of the update and of the parameters that both belong to (`grad_norm`,
+    `update_norm`, `param_norm`), each a float32 scalar.
 
     Args:
       loss_fn: (params, state, batch) → loss, (metrics, new batch statistics).
@@ -105,9 +120,10 @@ def make_update(
       schedule: of the optimiser, for the metrics.
       mesh: metrics are whole on each of its devices.
       shard: how the state lies on them, see `train.state.layout`.
+      figures: further metrics, of `optimizer_figures`.
     """
 
-    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, Figures]:
         where = layout(state, mesh, shard)
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
         params = jax.lax.with_sharding_constraint(state.params, replicated(mesh))
@@ -118,7 +134,11 @@ def make_update(
         with jax.named_scope('optimizer'):
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
-        metrics = {'loss': loss, **metrics, 'learning_rate': schedule(state.step)}
+        with jax.named_scope('norms'):
+            of = {'grad': grads, 'update': updates, 'param': state.params}
+            norms = {f'{name}_norm': optax.tree.norm(tree) for name, tree in of.items()}
+            norms |= figures(grads, state.params)
+        metrics = {'loss': loss, **metrics, **norms, 'learning_rate': schedule(state.step)}
         state = TrainState(
             step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
         )

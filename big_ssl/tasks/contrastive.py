@@ -58,7 +58,8 @@ def make_step(
         return loss, (metrics, batch_stats)
 
     forward.check_chunks(config, mesh)
-    return build.make_update(loss_fn, optimizer, schedule, mesh, config.compute.shard)
+    shard, figures = config.compute.shard, build.optimizer_figures(config)
+    return build.make_update(loss_fn, optimizer, schedule, mesh, shard, figures)
 
 
 def save_pairs(

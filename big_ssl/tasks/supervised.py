@@ -63,7 +63,8 @@ def make_step(
         return loss, ({}, batch_stats)
 
     forward.check_chunks(config, mesh)
-    return build.make_update(loss_fn, optimizer, schedule, mesh, config.compute.shard)
+    shard, figures = config.compute.shard, build.optimizer_figures(config)
+    return build.make_update(loss_fn, optimizer, schedule, mesh, shard, figures)
 
 
 def make_feed(config: ConfigDict, data: Data, mesh: Mesh) -> tuple[feed.Feed, Sampler]:
