@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +9,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from clu import parameter_overview
+from clu.parameter_overview import count_parameters as count
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.errors import InputError
+from big_ssl.files import PARAMETERS
 from big_ssl.models.bit import BiT
 from big_ssl.models.resnet import ResNet
 from big_ssl.train import compilation, init_from, schedules
@@ -26,6 +28,7 @@ from big_ssl.train.state import TrainState, abstract_state, initial_state, layou
 
 log = logging.getLogger(__name__)
 
+_LARGEST = 4  # parts of the network in the log
 Figures = dict[str, jax.Array]
 LossFn = Callable[[Any, TrainState, Any], tuple[jax.Array, tuple[Figures, Any]]]
 
@@ -199,13 +202,25 @@ def start(
 
 
 def log_size(state: TrainState, plan: Plan, *, images: int, epoch: int) -> None:
-    """A line on how much there is to do."""
-    parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
+    """A line on how much there is to do, and one on where the parameters are."""
     log.info(
-        '%d images, %d examples an epoch, %d steps of %d, %.1fM parameters',
+        '%d images, %d examples an epoch, %d steps of %d',
         images,
         epoch,
         plan.total,
         plan.images_per_step,
-        parameters / 1e6,
     )
+    parts = {
+        f'{name}/{part}': count(inner) / 1e6
+        for name, of_name in state.params.items()
+        for part, inner in of_name.items()
+    }
+    largest = sorted(parts, key=lambda name: -parts[name])[:_LARGEST]
+    listed = ', '.join(f'{name} {parts[name]:.2f}M' for name in largest)
+    total = count(state.params) / 1e6
+    log.info('%.1fM parameters: %s, all in WORKDIR/%s', total, listed, PARAMETERS)
+
+
+def parameter_table(state: TrainState) -> str:
+    """Name, shape, dtype and size of each parameter, and their sum."""
+    return parameter_overview.get_parameter_overview(state.params, include_stats=False) + '\n'
