@@ -6,7 +6,7 @@ from typing import Any
 
 CONFIG, RESULT, METRICS = 'config.json', 'result.json', 'metrics.jsonl'
 DIVERGED = 'diverged.json'
-INIT_FROM = 'init_from.tsv'
+INIT_FROM, PARAMETERS = 'init_from.tsv', 'parameters.txt'
 CHECKPOINTS = 'checkpoints'
 PAIRS, REPORT = 'pairs.png', 'report.html'
 

@@ -30,7 +30,7 @@ from big_ssl.report import page
 from big_ssl.train import workdir, writers
 def refuse(*args, **kwargs):
     raise AssertionError('only process 0 writes')
-workdir.write = page.page = writers.EventFileWriter = refuse
+workdir.write = page.page = writers.JsonLines = writers._Events = refuse
 """
 
 
@@ -130,7 +130,7 @@ def test_pretraining_loses_the_same(tmp_path, pretrained_alone, compile_cache, t
     assert_same_losses(tmp_path, pretrained_alone)
     names = {path.name.split('.')[0] for path in tmp_path.iterdir()}
     assert names == {
-        'config', 'metrics', 'events', 'checkpoints', 'result', 'report', 'pairs'
+        'config', 'parameters', 'metrics', 'events', 'checkpoints', 'result', 'report', 'pairs'
     }  # fmt: skip
     assert len(list(tmp_path.glob('events.*'))) == 1
 

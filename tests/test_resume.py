@@ -8,6 +8,8 @@ import time
 import jax
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
 from tests import runs
 
@@ -174,6 +176,30 @@ def test_a_finished_run_is_left_alone(straight, compile_cache, tiny_manifest, co
     output = runs.run(runs.flags(config, workdir, tiny_manifest), compile_cache)
     assert 'already done' in output
     assert runs.files(workdir) == before
+
+
+def test_what_tensorboard_shows(straight):
+    """Pictures, settings, and the numbers of each line."""
+    shown = {}
+    for config in ('derm_micle', 'derm_finetune'):
+        accumulator = EventAccumulator(str(straight(config)), {'tensors': 0}).Reload()
+        tags = accumulator.Tags()['tensors']
+        assert '_hparams_/session_start_info' in tags
+        numbers = [
+            (step, split, name, value)
+            for step, split, *values in map(dict.values, runs.metrics(straight(config)))
+            for name, value in zip([*runs.metrics(straight(config))[1]][2:], values)
+            if split == 'train'
+        ]
+        assert len(numbers) > 48
+        for step, split, name, value in numbers:
+            (event,) = [e for e in accumulator.Tensors(f'{split}/{name}') if e.step == step]
+            assert float(tensor_util.make_ndarray(event.tensor_proto)) == np.float32(value)
+        shown[config] = {tag for tag in tags if not tag.startswith(('train/', 'val/', '_hparams'))}
+    assert shown['derm_micle'] == {'pairs'}
+    assert {'Figures/95% intervals', 'Split val/Confusion', 'Split test/Reliability'} <= shown[
+        'derm_finetune'
+    ]
 
 
 def test_a_run_with_another_config_is_refused(straight, compile_cache, tiny_manifest):

@@ -1,7 +1,7 @@
 """From a config to the parts of a run that every kind of training shares."""
 
+import functools
 import logging
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,11 +9,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from clu import parameter_overview
+from clu.parameter_overview import count_parameters as count
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.errors import InputError
+from big_ssl.files import PARAMETERS
 from big_ssl.models.bit import BiT
 from big_ssl.models.resnet import ResNet
 from big_ssl.train import compilation, init_from, schedules
@@ -25,7 +28,9 @@ from big_ssl.train.state import TrainState, abstract_state, initial_state, layou
 
 log = logging.getLogger(__name__)
 
-LossFn = Callable[[Any, TrainState, Any], tuple[jax.Array, tuple[dict[str, jax.Array], Any]]]
+_LARGEST = 4  # parts of the network in the log
+Figures = dict[str, jax.Array]
+LossFn = Callable[[Any, TrainState, Any], tuple[jax.Array, tuple[Figures, Any]]]
 
 
 def make_encoder(config: ConfigDict) -> ResNet | BiT:
@@ -90,14 +95,27 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
     )
 
 
+def optimizer_figures(config: ConfigDict) -> Callable[[Any, Any], Figures]:
+    """(gradients, parameters) → what the optimiser does with them: LARS's trust ratios."""
+    if config.optimizer.name == 'lars':
+        decay = config.optimizer.weight_decay
+        return functools.partial(optimizer_lib.trust_ratios, weight_decay=decay)
+    return lambda gradients, params: {}
+
+
 def make_update(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     mesh: Mesh,
     shard: str = 'none',
+    figures: Callable[[Any, Any], Figures] = lambda gradients, params: {},
 ) -> StepFn:
     """One compiled step down the gradient of `loss_fn`: (state, batch) → (state, metrics).
+
+    The metrics hold `loss`, those of `loss_fn`, `learning_rate`, and the norms over all arrays of
+    the gradient, of the update and of the parameters that both belong to (`grad_norm`,
+    `update_norm`, `param_norm`), each a float32 scalar.
 
     Args:
       loss_fn: (params, state, batch) → loss, (metrics, new batch statistics).
@@ -105,9 +123,10 @@ def make_update(
       schedule: of the optimiser, for the metrics.
       mesh: metrics are whole on each of its devices.
       shard: how the state lies on them, see `train.state.layout`.
+      figures: further metrics, of `optimizer_figures`.
     """
 
-    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, Figures]:
         where = layout(state, mesh, shard)
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
         params = jax.lax.with_sharding_constraint(state.params, replicated(mesh))
@@ -118,7 +137,11 @@ def make_update(
         with jax.named_scope('optimizer'):
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
-        metrics = {'loss': loss, **metrics, 'learning_rate': schedule(state.step)}
+        with jax.named_scope('norms'):
+            of = {'grad': grads, 'update': updates, 'param': state.params}
+            norms = {f'{name}_norm': optax.tree.norm(tree) for name, tree in of.items()}
+            norms |= figures(grads, state.params)
+        metrics = {'loss': loss, **metrics, **norms, 'learning_rate': schedule(state.step)}
         state = TrainState(
             step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
         )
@@ -179,13 +202,25 @@ def start(
 
 
 def log_size(state: TrainState, plan: Plan, *, images: int, epoch: int) -> None:
-    """A line on how much there is to do."""
-    parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
+    """A line on how much there is to do, and one on where the parameters are."""
     log.info(
-        '%d images, %d examples an epoch, %d steps of %d, %.1fM parameters',
+        '%d images, %d examples an epoch, %d steps of %d',
         images,
         epoch,
         plan.total,
         plan.images_per_step,
-        parameters / 1e6,
     )
+    parts = {
+        f'{name}/{part}': count(inner) / 1e6
+        for name, of_name in state.params.items()
+        for part, inner in of_name.items()
+    }
+    largest = sorted(parts, key=lambda name: -parts[name])[:_LARGEST]
+    listed = ', '.join(f'{name} {parts[name]:.2f}M' for name in largest)
+    total = count(state.params) / 1e6
+    log.info('%.1fM parameters: %s, all in WORKDIR/%s', total, listed, PARAMETERS)
+
+
+def parameter_table(state: TrainState) -> str:
+    """Name, shape, dtype and size of each parameter, and their sum."""
+    return parameter_overview.get_parameter_overview(state.params, include_stats=False) + '\n'

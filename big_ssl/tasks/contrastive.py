@@ -3,6 +3,7 @@
 What one step computes is `make_step`; everything else gets it running.
 """
 
+import contextlib
 import logging
 from typing import Any
 
@@ -17,7 +18,7 @@ from big_ssl import config as config_lib
 from big_ssl.data import datasets, feed, training
 from big_ssl.data.batches import Source
 from big_ssl.data.manifest import Manifest
-from big_ssl.files import PAIRS
+from big_ssl.files import INIT_FROM, PAIRS, PARAMETERS
 from big_ssl.losses.ntxent import nt_xent
 from big_ssl.models.heads import ProjectionHead
 from big_ssl.models.networks import ContrastiveNetwork
@@ -57,7 +58,8 @@ def make_step(
         return loss, (metrics, batch_stats)
 
     forward.check_chunks(config, mesh)
-    return build.make_update(loss_fn, optimizer, schedule, mesh, config.compute.shard)
+    shard, figures = config.compute.shard, build.optimizer_figures(config)
+    return build.make_update(loss_fn, optimizer, schedule, mesh, shard, figures)
 
 
 def save_pairs(
@@ -67,8 +69,9 @@ def save_pairs(
     manifest: Manifest,
     mesh: Mesh,
     workdir: epath.Path,
+    writer: MetricsWriter,
 ) -> None:
-    """`pairs.png`: the first views exactly as the network first sees them.
+    """`pairs.png`, in TensorBoard too: the first views exactly as the network first sees them.
 
     Args:
       batch: of step 0.
@@ -86,7 +89,9 @@ def save_pairs(
         for row in images[:PICTURED]
     ]
     if jax.process_index() == 0:
-        workdir_lib.write(workdir / PAIRS, pictures.pairs(seen, captions))
+        picture = pictures.pairs(seen, captions)
+        workdir_lib.write(workdir / PAIRS, picture)
+        writer.images(0, {'pairs': picture})
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
@@ -113,21 +118,23 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     state, loaded = build.start(config, network, optimizer, checkpoints, about, mesh, parts=parts)
     build.log_size(state, plan, images=len(rows), epoch=sampler.epoch)
     first = first_batch()
-    workdir_lib.begin(workdir, config.to_dict(), loaded)
+    files = {INIT_FROM: loaded, PARAMETERS: build.parameter_table(state)}
+    workdir_lib.begin(workdir, config.to_dict(), files)
     step = ahead(make_step(config, network, optimizer, schedule, mesh), state, first)
-    if int(state.step) == 0:
-        save_pairs(config, first, sampler.batch(0).images, manifest, mesh, workdir)
-    state = loop.fit(
-        state,
-        step,
-        batches,
-        plan,
-        checkpoints=checkpoints,
-        about=about,
-        writer=MetricsWriter(workdir, int(state.step)),
-        monitor=monitor.make_monitor(config, network, table, first, bank, query, mesh),
-        score=None,
-        should_stop=should_stop,
-        what='pre-training',
-    )
+    with contextlib.closing(MetricsWriter(workdir, int(state.step), config.to_dict())) as writer:
+        if int(state.step) == 0:
+            save_pairs(config, first, sampler.batch(0).images, manifest, mesh, workdir, writer)
+        state = loop.fit(
+            state,
+            step,
+            batches,
+            plan,
+            checkpoints=checkpoints,
+            about=about,
+            writer=writer,
+            monitor=monitor.make_monitor(config, network, table, first, bank, query, mesh),
+            score=None,
+            should_stop=should_stop,
+            what='pre-training',
+        )
     outputs.write_pretraining(workdir, provenance.at_step(about, int(state.step)))

@@ -150,8 +150,13 @@ def report(
     task: Task,
     thresholds: Mapping[str, float] | None,
     trained_on: Mapping[str, Any],
+    show: Callable[[Mapping[str, bytes]], None] = lambda pictures: None,
 ) -> None:
-    """Figures of all splits to `result.json`, `predictions.csv` and `report.html`."""
+    """Figures of all splits to `result.json`, `predictions.csv` and `report.html`.
+
+    Args:
+      show: is given the report's pictures (PNG) by name.
+    """
     result: dict[str, Any] = {
         'task/classes': list(task.classes),
         'task/multilabel': task.multilabel,
@@ -161,7 +166,8 @@ def report(
     for scores in scored:
         result |= figures(config, manifest, scores, task, thresholds)
     result |= {THRESHOLD + name: value for name, value in (thresholds or {}).items()}
-    outputs.write_evaluation(workdir, manifest, scored, task, result | dict(trained_on))
+    result |= trained_on
+    outputs.write_evaluation(workdir, manifest, scored, task, result, show)
 
 
 def _of_subgroups(

@@ -1,7 +1,7 @@
 """What a run leaves behind: `result.json`, `predictions.csv` and, from `pages`, `report.html`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,14 +38,20 @@ def write_evaluation(
     scored: Sequence[Scores],
     task: Task,
     result: Mapping[str, Any],
+    show: Callable[[Mapping[str, bytes]], None] = lambda pictures: None,
 ) -> None:
-    """All that an evaluation leaves, `result.json` last: where it is, the rest is too."""
+    """All that an evaluation leaves, `result.json` last: where it is, the rest is too.
+
+    Args:
+      show: is given the report's pictures (PNG) as `SECTION/CAPTION`.
+    """
     if jax.process_index() != 0:
         return
     table = pd.concat([predictions(manifest, scores, task) for scores in scored])
     write_table(workdir, 'predictions', table)
     sections = pages.evaluation(read_metrics(workdir), scored, task, result)
     page.page('Evaluation', sections, workdir / REPORT)
+    show({f'{s.title}/{p.caption}': p.png for s in sections for p in s.pictures})
     write_result(workdir, result)
 
 

@@ -3,6 +3,7 @@
 Trains on single images with their case's label, every case weighted equally.
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -19,6 +20,7 @@ from big_ssl.data import feed, training
 from big_ssl.data.batches import Source
 from big_ssl.data.labels import Task
 from big_ssl.data.sampler import Sampler
+from big_ssl.files import INIT_FROM, PARAMETERS
 from big_ssl.losses.classification import sigmoid_xent, softmax_xent, three_way_xent
 from big_ssl.models.networks import ClassifierNetwork
 from big_ssl.tasks import build, forward, inference, judge, provenance, trained
@@ -64,7 +66,8 @@ def make_step(
         return loss, ({}, batch_stats)
 
     forward.check_chunks(config, mesh)
-    return build.make_update(loss_fn, optimizer, schedule, mesh, config.compute.shard)
+    shard, figures = config.compute.shard, build.optimizer_figures(config)
+    return build.make_update(loss_fn, optimizer, schedule, mesh, shard, figures)
 
 
 def make_feed(config: ConfigDict, data: Data, mesh: Mesh) -> tuple[feed.Batches, Sampler]:
@@ -95,7 +98,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     )
     build.log_size(state, plan, images=len(data.rows), epoch=sampler.epoch)
     first = first_batch()
-    workdir_lib.begin(workdir, config.to_dict(), loaded)
+    files = {INIT_FROM: loaded, PARAMETERS: build.parameter_table(state)}
+    workdir_lib.begin(workdir, config.to_dict(), files)
     step = ahead(make_step(config, network, optimizer, schedule, data.task, mesh), state, first)
     predict = trained.make_forward(network, data.task, mesh)
 
@@ -113,24 +117,26 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
             return {}
         return judge.quick_figures(score(state, data.validation), data.task)
 
-    state = loop.fit(
-        state,
-        step,
-        batches,
-        plan,
-        checkpoints=checkpoints,
-        about=about,
-        writer=MetricsWriter(workdir, int(state.step)),
-        monitor=monitor,
-        score=SCORE if config.select == 'best' else None,
-        should_stop=should_stop,
-        what='fine-tuning',
-    )
-    state, selected = _selected(config, checkpoints, state)
-    scored = [score(state, split, should_stop) for split in data.judged]
-    thresholds = judge.thresholds_of(scored[0], data.task) if data.validation else None
-    seen = provenance.at_step(about, int(state.step)) | {'evaluated/checkpoint': selected}
-    judge.report(config, workdir, data.manifest, scored, data.task, thresholds, seen)
+    with contextlib.closing(MetricsWriter(workdir, int(state.step), config.to_dict())) as writer:
+        state = loop.fit(
+            state,
+            step,
+            batches,
+            plan,
+            checkpoints=checkpoints,
+            about=about,
+            writer=writer,
+            monitor=monitor,
+            score=SCORE if config.select == 'best' else None,
+            should_stop=should_stop,
+            what='fine-tuning',
+        )
+        state, selected = _selected(config, checkpoints, state)
+        scored = [score(state, split, should_stop) for split in data.judged]
+        thresholds = judge.thresholds_of(scored[0], data.task) if data.validation else None
+        seen = provenance.at_step(about, int(state.step)) | {'evaluated/checkpoint': selected}
+        show = functools.partial(writer.images, int(state.step))
+        judge.report(config, workdir, data.manifest, scored, data.task, thresholds, seen, show)
 
 
 def _selected(

@@ -16,9 +16,10 @@ from big_ssl.errors import Diverged, Preempted
 from big_ssl.train import distributed
 from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.profile import Profile, device_memory
+from big_ssl.train.progress import Progress
 from big_ssl.train.state import TrainState
 from big_ssl.train.watchdog import Watchdog
-from big_ssl.train.writers import MetricsWriter, Progress
+from big_ssl.train.writers import MetricsWriter
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def fit(
       plan: when to log, monitor and save.
       checkpoints: where to save.
       about: kept beside each checkpoint.
-      writer: where numbers go.
+      writer: where numbers go; flushed at the end, whatever it is, and left open.
       monitor: figures of a state on validation.
       score: which of them picks the best checkpoint, if any; then each monitored step is saved.
       should_stop: asked once a step.
@@ -123,9 +124,10 @@ class _Journal:
 
     def __init__(self, plan: Plan, first: int, writer: MetricsWriter, what: str) -> None:
         self._first, self._writer, self._what = first, writer, what
-        self._progress = Progress(plan.total, first, what)
+        self._progress = Progress(plan.total, first, plan.log_every, what)
         self._clock = _Clock(plan.images_per_step, first)
-        self._profile = Profile(plan.profile_steps, first, writer.folder)
+        profiled = plan.profile_steps and writer.folder
+        self._profile = Profile(plan.profile_steps, first, writer.folder) if profiled else None
         self._watchdog = Watchdog(plan.watchdog_seconds)
         self._losses: list[jax.Array] = []
         self._values: Metrics = {}
@@ -133,7 +135,8 @@ class _Journal:
     def trained(self, step: int, metrics: Mapping[str, jax.Array], due: Due, stop: bool) -> None:
         """Takes a step's numbers; raises Diverged if a loss since the last look is not finite."""
         self._watchdog.alive(f'step {step} began')
-        self._profile.trained(step, metrics['loss'])
+        if self._profile:
+            self._profile.trained(step, metrics['loss'])
         self._losses.append(metrics['loss'])
         if any(due) or stop or step == self._first + 1:
             self._values = {name: float(v) for name, v in jax.device_get(metrics).items()}
@@ -154,8 +157,7 @@ class _Journal:
         if due.log:
             self._values |= self._clock.figures(step) | device_memory()
             self._writer.write(step, 'train', self._values)
-        if due.log or step == self._first + 1:
-            self._progress.update(step, self._values)
+        self._progress.trained(step, self._values)
         if step == self._first + 1:
             log.info('first step %.1f s after the start', processes.seconds_since_start())
             self._clock.restart(step)  # compiling is not part of the speed
@@ -163,7 +165,8 @@ class _Journal:
     def judged(
         self, step: int, monitor: Callable[[TrainState], Metrics], state: TrainState
     ) -> Metrics:
-        with self._clock.stopped():
+        timed = self._progress.timed('monitor', wait_jax_async_dispatch=False)
+        with self._clock.stopped(), timed:
             figures = monitor(state)
         self._progress.say(f'{self._what} step {step}: ' + _listed(figures))
         self._writer.write(step, 'val', figures)
@@ -172,9 +175,10 @@ class _Journal:
 
     def close(self) -> None:
         self._watchdog.close()
-        self._profile.close()
+        if self._profile:
+            self._profile.close()
         self._progress.close()
-        self._writer.close()
+        self._writer.flush()
 
 
 class _Clock:

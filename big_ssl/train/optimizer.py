@@ -7,11 +7,13 @@ normalisation and the biases of dense layers are not.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from big_ssl.errors import InputError
 
 OPTIMIZERS = ('lars', 'sgd', 'adam')
+_TRUST = 0.001
 
 
 def make_optimizer(
@@ -50,7 +52,7 @@ def make_optimizer(
             learning_rate,
             weight_decay,
             weight_decay_mask=adapted,
-            trust_coefficient=0.001,
+            trust_coefficient=_TRUST,
             trust_ratio_mask=adapted,
             momentum=momentum,
         )
@@ -60,6 +62,29 @@ def make_optimizer(
             optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov),
         )
     return optax.adamw(learning_rate, b1=momentum, weight_decay=weight_decay, mask=kernels)
+
+
+def trust_ratios(gradients: Any, params: Any, weight_decay: float) -> dict[str, jax.Array]:
+    """`trust_ratio_min` and `trust_ratio_max`, float32: of the layers that 'lars' adapts.
+
+    A ratio is that of one kernel, by optax's own arithmetic, which keeps none of them.
+
+    Args:
+      gradients: a tree like `params`.
+      params: those that the update is added to.
+    """
+
+    def ratio(adapts: bool, g: jax.Array, w: jax.Array) -> jax.Array | None:
+        if not adapts:
+            return None
+        of_params, of_update = (optax.safe_norm(x, 0.0) for x in (w, g + weight_decay * w))
+        still = (of_params == 0) | (of_update == 0)
+        return jnp.where(still, 1.0, _TRUST * of_params / of_update)
+
+    ratios = jax.tree.leaves(jax.tree.map(ratio, adapted(params), gradients, params))
+    if not ratios:
+        return {}
+    return {'trust_ratio_min': jnp.stack(ratios).min(), 'trust_ratio_max': jnp.stack(ratios).max()}
 
 
 def kernels(params: Any) -> Any:

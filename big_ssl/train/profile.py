@@ -5,43 +5,46 @@ import logging
 import jax
 from etils import epath
 
+from big_ssl.train.lazy_clu import periodic_actions, profiler
+
 log = logging.getLogger(__name__)
 
 _AFTER = 5  # steps that are not profiled: compiling, and filling of queues
 
 
-class Profile:
-    """Profiles `steps` steps of process 0, from the sixth of this start on.
+class Profile(periodic_actions.Profile):
+    """Profiles `steps` steps, from the sixth of this start on.
 
     TensorBoard's profile plug-in (`pip install tensorboard-plugin-profile`) shows it.
 
     Args:
-      steps: 0 profiles none.
+      steps: one or more.
       first: the step that the run goes on from.
-      folder: where `plugins/profile` is made; None profiles none.
+      folder: where `plugins/profile` is made.
     """
 
-    def __init__(self, steps: int, first: int, folder: epath.Path | None) -> None:
-        self._folder = folder if steps else None
-        self._begin, self._end = first + _AFTER, first + _AFTER + steps
-        self._running = False
+    def __init__(self, steps: int, first: int, folder: epath.Path) -> None:
+        super().__init__(
+            logdir=folder,
+            num_profile_steps=steps,
+            profile_duration_ms=None,
+            first_profile=first + _AFTER,
+            every_secs=None,
+        )
 
     def trained(self, step: int, result: jax.Array) -> None:
         """Takes the number of a step that was begun, and something that it computes."""
-        if self._folder is None or step not in (self._begin, self._end):
-            return
-        jax.block_until_ready(result)
-        if step == self._begin:
-            jax.profiler.start_trace(str(self._folder))
-            self._running = True
-        else:
-            self.close()
+        if step - self._first_profile in (0, self._num_profile_steps):
+            jax.block_until_ready(result)  # whole steps
+        self(step)
 
     def close(self) -> None:
-        if self._running:
-            jax.profiler.stop_trace()
-            self._running = False
-            log.info('profile of some steps: tensorboard --logdir=WORKDIR, tab PROFILE')
+        if self._session_running:
+            self._end_session(profiler.stop())
+
+    def _end_session(self, url: str | None) -> None:
+        super()._end_session(url)
+        log.info('profile of some steps: tensorboard --logdir=WORKDIR, tab PROFILE')
 
 
 def device_memory() -> dict[str, float]:

@@ -5,7 +5,8 @@ import errno
 import importlib
 import json
 import logging
-from collections.abc import Collection, Iterator
+import os
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 from big_ssl import config as config_lib
 from big_ssl import earlier_configs, processes
 from big_ssl.errors import InputError
-from big_ssl.files import CONFIG, DIVERGED, INIT_FROM, is_remote
+from big_ssl.files import CONFIG, DIVERGED, is_remote
 
 log = logging.getLogger(__name__)
 
@@ -136,19 +137,30 @@ def on_a_sound_disk(folder: epath.Path) -> Iterator[None]:
         ) from error
 
 
-def begin(folder: epath.Path, config: dict[str, Any], loaded: str = '') -> None:
+def of_disk(error: Exception, folder: epath.Path) -> OSError | None:
+    """The OSError that an error of another library tells of in the system's words, if it does."""
+    for code in _OF_DISKS:
+        if (said := os.strerror(code)) in str(error):
+            return OSError(code, said, str(folder))
+    return None
+
+
+def begin(
+    folder: epath.Path, config: dict[str, Any], files: Mapping[str, str] | None = None
+) -> None:
     """Writes `config.json`, once all input has been checked: a wrong input claims no folder.
 
     Args:
-      loaded: what was taken from `init_from`, for `init_from.tsv`.
+      files: further ones to write first, by name; an empty one is not written.
 
     Raises:
       InputError: the folder cannot be written to.
     """
     if jax.process_index() == 0 and not (folder / CONFIG).exists():
         try:
-            if loaded:
-                write(folder / INIT_FROM, loaded)
+            for name, content in (files or {}).items():
+                if content:
+                    write(folder / name, content)
             write(folder / CONFIG, json.dumps(_plain(config), indent=2))
         except OSError as error:
             raise InputError(f'{folder}: cannot be used as a workdir: {error}') from None

@@ -17,6 +17,7 @@ from big_ssl.data.images import read_headers
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
 from big_ssl.train.mesh import make_mesh
+from tests import runs
 from tests.helpers import host_views, manifest_of, save, smooth
 
 CROP = Crop(min_object_covered=0.1)
@@ -278,6 +279,8 @@ ROOMS_WITHOUT_TENSORFLOW = [
     'train.loop',
     'train.checkpoint',
     'train.writers',
+    'train.progress',
+    'train.profile',
     'evaluation.summary',
     'report.page',
     'tasks.contrastive',
@@ -294,3 +297,24 @@ def test_imports_without_tensorflow():
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+REFUSED = """
+import sys
+for name in ('tensorflow', 'clu.metric_writers.summary_writer', 'clu.metric_writers.tf'):
+    sys.modules[name] = None
+"""
+
+
+def test_training_without_tensorflow(tmp_path, compile_cache, tiny_manifest):
+    """Numbers go into lines alone, which is said once."""
+    flags = '--config.dataset.placement=device', '--config.optimizer.name=lars'
+    arguments = runs.flags('derm_micle', tmp_path, tiny_manifest, *flags)
+    output = runs.run(arguments, compile_cache, before=REFUSED)
+    assert output.count('no TensorBoard events, TensorFlow cannot be imported') == 1
+    assert [line['step'] for line in runs.metrics(tmp_path) if 'loss' in line] == [*range(1, 13)]
+    expected = {'grad_norm', 'update_norm', 'param_norm', 'trust_ratio_min', 'trust_ratio_max'}
+    assert expected <= runs.metrics(tmp_path)[1].keys()
+    assert not list(tmp_path.glob('events.*'))
+    table = (tmp_path / 'parameters.txt').read_text()
+    assert 'encoder/conv_stem/kernel' in table and 'Total: ' in table

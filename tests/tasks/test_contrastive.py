@@ -65,7 +65,8 @@ def test_eight_devices_have_the_loss_of_one(taken):
     (_, _, one), (_, _, eight) = taken[1], taken[8]
     assert one.keys() == eight.keys() >= {'loss', 'contrastive_top1', 'anchors', 'learning_rate'}
     for name, value in one.items():
-        np.testing.assert_allclose(eight[name], value, rtol=1e-5, err_msg=name)
+        rtol = 1e-4 if 'norm' in name or 'ratio' in name else 1e-5
+        np.testing.assert_allclose(eight[name], value, rtol=rtol, err_msg=name)
     assert 0.1 < one['loss'] < math.log(2 * BATCH) + 5
 
 
@@ -76,6 +77,8 @@ def test_eight_devices_have_the_gradient_of_one(taken):
     changes = [jax.tree.map(np.subtract, before, state.params) for state in (one, eight)]
     total = math.sqrt(sum((x.astype(float) ** 2).sum() for x in jax.tree.leaves(changes[0])))
     assert total > 0.01
+    for name in ('grad_norm', 'update_norm'):
+        np.testing.assert_allclose(taken[1][2][name], total, rtol=1e-4)
     for (path, a), b in zip(
         jax.tree_util.tree_leaves_with_path(changes[0]), jax.tree.leaves(changes[1])
     ):

@@ -54,7 +54,8 @@ class Run:
 
     def monitor(self, state: TrainState) -> dict[str, float]:
         self.monitored.append(int(state.step))
-        return {'auc': self.scores[int(state.step)]} if int(state.step) in self.scores else {}
+        scores = {'auc': self.scores[int(state.step)]} if int(state.step) in self.scores else {}
+        return {'seen': float(state.params['sum'])} | scores
 
     def should_stop(self) -> bool:
         self.asked += 1

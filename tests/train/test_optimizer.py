@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from big_ssl.errors import InputError
-from big_ssl.train.optimizer import make_optimizer
+from big_ssl.train.optimizer import adapted, make_optimizer, trust_ratios
 
 STEPS = 5
 DECAY = 0.01
@@ -144,3 +144,30 @@ def test_unknown_name_and_misplaced_nesterov():
         make_optimizer('adamax', rate, weight_decay=0.0)
     with pytest.raises(InputError, match=r'optimizer\.nesterov'):
         make_optimizer('lars', rate, weight_decay=0.0, nesterov=True)
+
+
+def test_trust_ratios_are_those_that_optax_applies(params):
+    """Without momentum, at rate 1, an update is -ratio * (gradient + decay * parameter)."""
+    optimizer = make_optimizer('lars', lambda _: 1.0, weight_decay=DECAY, momentum=0.0)
+    applied = []
+    for step in range(STEPS):
+        found = jax.jit(trust_ratios)(gradients(params, step), params, DECAY)
+        updates, _ = optimizer.update(gradients(params, step), optimizer.init(params), params)
+        ratios = [
+            -np.asarray(update)[g + DECAY * w != 0] / (g + DECAY * w)[g + DECAY * w != 0]
+            for adapts, update, g, w in zip(
+                *map(jax.tree.leaves, (adapted(params), updates, gradients(params, step), params))
+            )
+            if adapts
+        ]
+        assert all(ratio.std() <= 1e-5 * ratio.mean() for ratio in ratios)
+        ratios = [ratio.mean() for ratio in ratios]
+        np.testing.assert_allclose(found['trust_ratio_min'], min(ratios), rtol=1e-5)
+        np.testing.assert_allclose(found['trust_ratio_max'], max(ratios), rtol=1e-5)
+        applied += ratios
+    assert len(applied) == 3 * STEPS and 1.0 in np.round(applied, 5) and min(applied) < 0.01
+
+
+def test_where_nothing_is_adapted_there_are_no_trust_ratios(params):
+    only = {'classifier': params['classifier']}
+    assert trust_ratios(only, only, DECAY) == {}

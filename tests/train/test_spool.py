@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from etils import epath
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
 from big_ssl.train import spool as spool_lib
 from big_ssl.train.spool import Spool
@@ -63,5 +64,8 @@ def test_metrics_and_events_reach_the_bucket_whole(gs):
         {'step': 2, 'split': 'train', 'loss': 2.5},
     ]
     accumulator = EventAccumulator(str(gs / 'bucket/run')).Reload()
-    found = [(event.step, event.value) for event in accumulator.Scalars('train/loss')]
+    found = [
+        (event.step, float(tensor_util.make_ndarray(event.tensor_proto)))
+        for event in accumulator.Tensors('train/loss')
+    ]
     assert found == [(1, 3.0), (2, 2.5)]

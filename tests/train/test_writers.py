@@ -1,11 +1,18 @@
+import errno
+import io
 import json
 import logging
+import threading
 
+import numpy as np
 import pytest
 from etils import epath
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from PIL import Image
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
-from big_ssl.train.writers import MetricsWriter, Progress, read_metrics
+from big_ssl.train import writers
+from big_ssl.train.writers import MetricsWriter, read_metrics
 
 
 @pytest.fixture
@@ -20,20 +27,24 @@ def written(workdir: epath.Path) -> list[dict]:
 def events(workdir: epath.Path) -> dict[str, list[tuple[int, float]]]:
     accumulator = EventAccumulator(str(workdir)).Reload()
     return {
-        tag: [(event.step, event.value) for event in accumulator.Scalars(tag)]
-        for tag in accumulator.Tags()['scalars']
+        tag: [
+            (event.step, float(tensor_util.make_ndarray(event.tensor_proto)))
+            for event in accumulator.Tensors(tag)
+        ]
+        for tag in accumulator.Tags()['tensors']
+        if tag.startswith(('train/', 'val/'))
     }
 
 
 def fill(workdir: epath.Path, resumed: int, steps: range, value: float, *, close: bool) -> None:
-    writer = MetricsWriter(workdir, resumed)
+    """Flushed where it is not closed, as before each checkpoint."""
+    writer = MetricsWriter(workdir, resumed, {'seed': 3, 'model': {'depth': 18}, 'none': None})
     for step in steps:
         if step:
             writer.write(step, 'train', {'loss': value + step, 'rate': 0.5})
         if step % 2 == 0:
             writer.write(step, 'val', {'auc': value - step})
-    if close:
-        writer.close()
+    writer.close() if close else writer.flush()
 
 
 def test_a_line_and_an_event_for_each_step_and_split(workdir):
@@ -78,10 +89,75 @@ def test_a_run_that_starts_again_drops_everything(workdir):
     assert events(workdir)['val/auc'] == [(0, 20.0)]
 
 
-def test_what_is_written_is_on_disk_without_a_close(workdir):
-    fill(workdir, 0, range(4), 10.0, close=False)
-    assert len(written(workdir)) == 5
-    assert events(workdir)['train/loss'] == [(1, 11.0), (2, 12.0), (3, 13.0)]
+def test_pictures_and_settings(workdir):
+    picture = np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(picture).save(png, 'PNG')
+    writer = MetricsWriter(workdir, 0, {'seed': 3, 'model': {'depth': 18, 'area': (0.1, 1.0)}})
+    writer.images(7, {'pairs': png.getvalue()})
+    writer.close()
+    accumulator = EventAccumulator(str(workdir)).Reload()
+    (event,) = accumulator.Tensors('pairs')
+    width, height, shown = tensor_util.make_ndarray(event.tensor_proto)
+    assert (event.step, width, height) == (7, b'9', b'12')
+    np.testing.assert_array_equal(Image.open(io.BytesIO(shown)), picture)
+    metadata = accumulator.SummaryMetadata('_hparams_/session_start_info')
+    for name in (b'seed', b'model.depth', b'model.area.1'):
+        assert name in metadata.plugin_data.content
+    assert (workdir / 'metrics.jsonl').read_text() == ''
+
+
+def test_no_values_no_line(workdir):
+    writer = MetricsWriter(workdir, 0)
+    writer.write(0, 'val', {})
+    writer.close()
+    assert written(workdir) == []
+
+
+@pytest.mark.parametrize('ends', ['write', 'flush', 'close'])
+def test_what_a_disk_refuses_is_raised_as_it_was(workdir, monkeypatch, ends):
+    """In the thread that asked, at the next write, flush or close."""
+    inside = []
+
+    class Full(writers.JsonLines):
+        def write_scalars(self, step, scalars):
+            inside.append(threading.current_thread())
+            raise OSError(errno.ENOSPC, 'No space left on device', 'metrics.jsonl')
+
+    monkeypatch.setattr(writers, 'JsonLines', Full)
+    writer = MetricsWriter(workdir, 0)
+    writer.write(1, 'train', {'loss': 1.0})
+    with pytest.raises(OSError, match='No space left on device') as caught:
+        while ends == 'write':
+            writer.write(2, 'train', {'loss': 1.0})
+        getattr(writer, ends)()
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == 'metrics.jsonl'
+    assert inside[0] is not threading.current_thread()
+
+
+def test_what_tensorflow_says_of_a_full_disk_is_an_oserror(workdir, monkeypatch):
+    class Full:
+        def __getattr__(self, method):
+            raise RuntimeError('{{node}} /run/events.v2; No space left on device\n\tnot flushed')
+
+    monkeypatch.setattr(writers.metric_writers, 'SummaryWriter', lambda folder: Full())
+    writer = MetricsWriter(workdir, 0)
+    with pytest.raises(OSError, match='No space left on device') as caught:
+        writer.flush()
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(workdir)
+
+
+def test_without_tensorflow_there_are_the_lines_alone(workdir, monkeypatch, caplog):
+    def refuse():
+        raise ImportError('no module named tensorflow')
+
+    caplog.set_level(logging.INFO, 'big_ssl')
+    monkeypatch.setattr(writers, 'import_tensorflow', refuse)
+    fill(workdir, 0, range(5), 10.0, close=True)
+    assert len(written(workdir)) == 7
+    assert [path.name for path in workdir.iterdir()] == ['metrics.jsonl']
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert 'no TensorBoard events' in line and 'no module named tensorflow' in line
 
 
 @pytest.mark.parametrize('rest', ['{"step": 4, "split": "tr', '{', '\0\0\0\0', '{"step": 4}\x00'])
@@ -103,50 +179,3 @@ def test_other_processes_write_nothing(workdir, monkeypatch):
     monkeypatch.setattr('jax.process_index', lambda: 1)
     fill(workdir, 0, range(4), 10.0, close=True)
     assert list(workdir.iterdir()) == []
-
-
-def test_progress_in_a_log_tells_the_time_left(caplog, monkeypatch):
-    caplog.set_level(logging.INFO, 'big_ssl')
-    clock = iter([100.0, 110.0, 130.0])
-    monkeypatch.setattr('time.monotonic', lambda: next(clock))
-    progress = Progress(total=100, first=0, what='training')
-    for step in (1, 11, 31):
-        progress.update(step, {'loss': 1.25})
-    progress.say('half way')
-    progress.close()
-    monkeypatch.undo()
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 3
-    assert 'training step 11/100  loss 1.25  ETA 01:29' in lines[0]  # 89 steps of a second
-    assert 'step 31/100' in lines[1] and 'ETA 01:09' in lines[1]
-    assert lines[2] == 'half way'
-
-
-def test_progress_of_a_resumed_run_counts_its_own_steps(caplog, monkeypatch):
-    caplog.set_level(logging.INFO, 'big_ssl')
-    clock = iter([0.0, 10.0])
-    monkeypatch.setattr('time.monotonic', lambda: next(clock))
-    progress = Progress(total=100, first=89, what='training')
-    for step in (90, 95):
-        progress.update(step, {})
-    monkeypatch.undo()
-    assert 'ETA 00:10' in caplog.records[0].getMessage()  # 5 steps took 10 s, 5 are left
-
-
-@pytest.mark.parametrize('terminal', [True, False])
-def test_progress_of_no_steps(monkeypatch, terminal):
-    monkeypatch.setattr('sys.stderr.isatty', lambda: terminal)
-    for total, first in ((0, 0), (5, 5)):
-        progress = Progress(total, first, 'training')
-        progress.say('nothing to do')
-        progress.close()
-
-
-def test_progress_on_a_terminal_ends_at_the_total(monkeypatch, capsys):
-    monkeypatch.setattr('sys.stderr.isatty', lambda: True)
-    progress = Progress(total=4, first=2, what='training')
-    for step in (3, 4):
-        progress.update(step, {'loss': 2.0})
-    progress.close()
-    shown = capsys.readouterr().err
-    assert 'training: 100%' in shown and '4/4' in shown and 'loss 2' in shown
