@@ -17,6 +17,18 @@ from tests import bucket, runs
 AGAIN = 'run the same command again to go on'
 QUICK_LEASE = 'from big_ssl import lease; lease.RENEW, lease.LAPSE, lease.SETTLE = 0.5, 4.0, 0.5\n'
 CHAOS_ROUNDS = 20
+# Arrays of a checkpoint of step {step} are written once a minute has passed.
+SLOW_WRITES = """
+import asyncio
+from orbax.checkpoint._src.serialization import jax_array_handlers as handlers
+write = handlers._async_serialize_replica_slices
+async def slowly(values, infos, *args, **kwargs):
+    await infos[0].await_path_creation()
+    if '/{step}.' in str(infos[0].parent_dir):
+        await asyncio.sleep(60)
+    return await write(values, infos, *args, **kwargs)
+handlers._async_serialize_replica_slices = slowly
+"""
 
 
 @contextlib.contextmanager
@@ -231,6 +243,32 @@ def test_whatever_happens_it_ends_with_the_same_bits(
     assert {code for _, code in ends} >= {75, -signal.SIGKILL}
     runs.run(arguments, compile_cache)
     runs.assert_same_run(tmp_path, straight('derm_micle', *often))
+
+
+@pytest.mark.chaos
+def test_killed_while_a_thread_saves_it_loses_that_checkpoint_alone(
+    straight, tmp_path, compile_cache, tiny_manifest
+):
+    """Steps go on while arrays are written; the one before is whole, and the end the same."""
+    arguments = runs.flags('derm_micle', tmp_path, tiny_manifest)
+    folder = tmp_path / 'checkpoints'
+
+    def two_steps_into(step: int) -> bool:
+        written = runs.steps_written(tmp_path)
+        return bool(_listing(folder)) and step + 2 in written
+
+    for step, before in ((6, 3), (9, 6)):
+        code, output = runs.interrupt(
+            arguments,
+            compile_cache,
+            lambda step=step: two_steps_into(step),
+            signal.SIGKILL,
+            before=runs.SLOW_STEPS + SLOW_WRITES.format(step=step),
+        )
+        assert code == -signal.SIGKILL, output
+        assert runs.checkpoints(tmp_path).latest() == before
+    assert 'resuming at step 6' in runs.run(arguments, compile_cache)
+    runs.assert_same_run(tmp_path, straight('derm_micle'))
 
 
 def _wait_for(when: str, draws: random.Random, workdir: Path, process: subprocess.Popen) -> None:

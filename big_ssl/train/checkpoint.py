@@ -1,16 +1,20 @@
 """Saving and restoring the training state, by orbax, with a checksum for every array.
 
 A checkpoint is complete or it is not there. A byte that changed on disk since would restore
-silently: the checksums turn that into an error.
+silently: the checksums turn that into an error. Writing goes on in threads while training does:
+what they write are arrays on the host, taken before `save` returns.
 """
 
+import contextlib
+import dataclasses
 import json
 import logging
 import os
 import re
 import sys
+import threading
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -36,8 +40,29 @@ class Damaged(InputError):
     """A checkpoint is not what was saved."""
 
 
+class _JsonLater(ocp.JsonCheckpointHandler):
+    """JSON of what a function returns, which is called in the thread that writes it."""
+
+    async def _save_fn(self, x: Callable[[], Any], directory: epath.Path) -> None:
+        await super()._save_fn(x(), directory)
+
+
+@ocp.args.register_with_handler(_JsonLater, for_save=True)
+@dataclasses.dataclass
+class _SaveLater(ocp.args.CheckpointArgs):
+    item: Callable[[], Any]
+
+
+@ocp.args.register_with_handler(_JsonLater, for_restore=True)
+@dataclasses.dataclass
+class _RestoreJson(ocp.args.CheckpointArgs):
+    item: None = None
+
+
 class Checkpoints:
     """The checkpoints of one workdir: the newest `keep`, and the best by validation.
+
+    Every method waits for what `save` began before, and raises InputError where it failed.
 
     Attributes:
       folder: `WORKDIR/checkpoints`.
@@ -56,10 +81,10 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             best_fn=_score,  # without it orbax does not write the scores down
             preservation_policy=policy,
-            enable_async_checkpointing=False,
             read_only=read_only,
             create=not read_only,
         )
+        self._saving: int | None = None
         try:
             self._manager = ocp.CheckpointManager(
                 self.folder, options=options, item_names=('state', 'about')
@@ -68,10 +93,15 @@ class Checkpoints:
             raise InputError(f'{self.folder}: the scores cannot be read: {error}') from error
 
     def save(self, state: TrainState, about: Mapping[str, Any], score: float | None = None) -> None:
-        """Writes a checkpoint of `state.step`; a step that is already there is left alone.
+        """Begins to write a checkpoint of `state.step`; a step that is there is left alone.
+
+        The state may be given up to a step at once: orbax and the checksums hold its arrays on the
+        host, on a CPU in the device's own memory, which JAX then does not use again for another
+        array. So a second state is held until all is written. Arrays that lie in parts on several
+        processes are gathered before it returns.
 
         Args:
-          state: replicated on all devices.
+          state: in any layout.
           about: plain JSON data kept beside it (config, classes, data fingerprint).
           score: on validation, higher is better; the best is never deleted.
 
@@ -79,33 +109,55 @@ class Checkpoints:
           InputError: there is no room, or no right to write; earlier checkpoints are kept.
         """
         step = int(state.step)
+        self.wait()
         if step in self._manager.all_steps():
             return
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            about=ocp.args.JsonSave(
-                {'about': about, 'checksums': {**_checksums(state), 'about': _checksum(about)}}
-            ),
-        )
+        on_host, begun = mesh_lib.fetch(state), threading.Event()
+
+        def described() -> dict[str, Any]:
+            begun.wait()  # the step loop does
+            return {'about': about, 'checksums': {**_checksums(on_host), 'about': _checksum(about)}}
+
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), about=_SaveLater(described))
         metrics = None if score is None else {'score': score}
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        self._saving = step
         try:
-            self._manager.save(step, args=args, metrics=metrics, force=True)
-            sys.unraisablehook = hook  # else orbax's unfinished writers would complain until exit
+            with self._saved():
+                self._manager.save(step, args=args, metrics=metrics, force=True)
+        finally:
+            begun.set()
+
+    def wait(self) -> None:
+        """Returns when the checkpoint that was begun is complete.
+
+        Raises:
+          InputError: as `save`.
+        """
+        with self._saved():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _saved(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, ValueError) as error:  # of tensorstore
             if distributed.lost_others(error):
                 raise
+            # else orbax's unfinished writers would complain until exit
+            sys.unraisablehook = lambda _: None
             raise InputError(
-                f'{self.folder / str(step)}: cannot be saved: {_one_line(error)}; earlier '
+                f'{self.folder / str(self._saving)}: cannot be saved: {_one_line(error)}; earlier '
                 'checkpoints are kept: run the same command again once there is room'
             ) from error
 
     def latest(self) -> int | None:
         """The newest step, None where there is no checkpoint."""
+        self.wait()
         return self._manager.latest_step()
 
     def best(self) -> int | None:
         """The step with the highest score, None where none has one."""
+        self.wait()
         scores = {
             step: (self._manager.metrics(step) or {}).get('score')
             for step in self._manager.all_steps()
@@ -121,6 +173,7 @@ class Checkpoints:
         Raises:
           Damaged: none of them can be read; all are left where they are.
         """
+        self.wait()
         passed: list[tuple[int, Damaged]] = []
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
@@ -154,7 +207,7 @@ class Checkpoints:
           Damaged: it does not fit, or an array is not what was saved.
         """
         state = self._read(step, 'state', ocp.args.StandardRestore(target))
-        self._verify(step, _checksums(state))
+        self._verify(step, _checksums(mesh_lib.fetch(state)))
         return state
 
     def weights(self, step: int) -> dict[str, Any]:
@@ -175,11 +228,12 @@ class Checkpoints:
         Raises:
           Damaged: it is not what was saved.
         """
-        about = self._read(step, 'about', ocp.args.JsonRestore()).get('about')
+        about = self._read(step, 'about', _RestoreJson()).get('about')
         self._verify(step, {'about': _checksum(about)})
         return about
 
     def _read(self, step: int, item: str, how: ocp.args.CheckpointArgs) -> Any:
+        self.wait()
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
         except Exception as error:  # orbax and tensorstore raise many kinds
@@ -189,7 +243,7 @@ class Checkpoints:
             raise Damaged(f'{self.folder / str(step)}: cannot be restored: {reason}') from error
 
     def _verify(self, step: int, found: dict[str, int]) -> None:
-        saved = self._read(step, 'about', ocp.args.JsonRestore()).get('checksums', {})
+        saved = self._read(step, 'about', _RestoreJson()).get('checksums', {})
         damaged = [name for name, checksum in found.items() if saved.get(name) != checksum]
         if damaged:
             raise Damaged(
@@ -200,6 +254,8 @@ class Checkpoints:
 
 def _one_line(error: Exception) -> str:
     """The system's own words where it has some, else the first of a long message."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     text = ' '.join(str(error).split())
     code = re.search(r"os_error_code='(\d+)'", text)  # of tensorstore
     return os.strerror(int(code[1])) if code else text[:300]
@@ -214,13 +270,10 @@ def _checksum(about: Any) -> int:
 
 
 def _checksums(tree: Any) -> dict[str, int]:
-    """CRC-32 of every leaf by its path."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-
-    def data(leaf: Any) -> np.ndarray:
-        return np.ascontiguousarray(mesh_lib.fetch(leaf) if isinstance(leaf, jax.Array) else leaf)
-
+    """CRC-32 of every leaf, a NumPy array, by its path."""
     return {
-        jax.tree_util.keystr(path, simple=True, separator='/'): zlib.crc32(data(leaf).data)
-        for path, leaf in leaves
+        jax.tree_util.keystr(path, simple=True, separator='/'): zlib.crc32(
+            np.ascontiguousarray(leaf).data
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }

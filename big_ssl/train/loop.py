@@ -98,7 +98,7 @@ def fit(
       Preempted: asked to stop, and saved.
     """
     first = int(state.step)
-    with contextlib.closing(_Journal(plan, first, writer, what)) as journal:
+    with contextlib.closing(_Journal(plan, first, writer, what)) as journal, _kept(checkpoints):
         if first == 0:
             writer.write(0, 'val', monitor(state))
         coming = journal.timed(batches(range(first, plan.total)))
@@ -117,6 +117,18 @@ def fit(
             if stop and step < plan.total:
                 raise Preempted(f'stopped at step {step} of {plan.total}, saved')
     return state
+
+
+@contextlib.contextmanager
+def _kept(checkpoints: Checkpoints) -> Iterator[None]:
+    """However training ends, the checkpoint that was begun is completed."""
+    try:
+        yield
+    except Exception as error:
+        if not distributed.lost_others(error):  # who would be waited for
+            checkpoints.wait()
+        raise
+    checkpoints.wait()
 
 
 class _Journal:

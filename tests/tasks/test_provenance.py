@@ -28,7 +28,9 @@ def save(workdir, about: dict, step: int, score: float | None = None) -> None:
     state = TrainState(
         step=jnp.int32(step), params={'w': jnp.zeros(1)}, batch_stats={}, opt_state={}
     )
-    Checkpoints(epath.Path(workdir), keep=9).save(state, about, score)
+    checkpoints = Checkpoints(epath.Path(workdir), keep=9)
+    checkpoints.save(state, about, score)
+    checkpoints.wait()
 
 
 def fresh(folder) -> Checkpoints:

@@ -1,5 +1,11 @@
+import errno
 import gc
+import random
 import shutil
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import jax
@@ -9,6 +15,7 @@ import optax
 import pytest
 from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from orbax.checkpoint._src.serialization import jax_array_handlers
 
 from big_ssl.errors import InputError
 from big_ssl.train.checkpoint import Checkpoints
@@ -64,7 +71,14 @@ def saved(folder: epath.Path, steps: dict[int, float | None], keep: int = 100) -
     checkpoints = Checkpoints(folder, keep=keep)
     for step, score in steps.items():
         checkpoints.save(state_of(step), ABOUT, score)
+    checkpoints.wait()
     return checkpoints
+
+
+def save(checkpoints: Checkpoints, state: TrainState, score: float | None = None) -> None:
+    """To the end."""
+    checkpoints.save(state, ABOUT, score)
+    checkpoints.wait()
 
 
 def files_under(folder: epath.Path) -> list[Path]:
@@ -79,7 +93,7 @@ def workdir(tmp_path) -> epath.Path:
 @pytest.mark.parametrize(('before', 'after'), [(1, 1), (1, 8), (8, 1), (8, 2)])
 def test_restored_bitwise_on_any_number_of_devices(workdir, before, after):
     state = state_of(7, before)
-    Checkpoints(workdir).save(state, ABOUT)
+    save(Checkpoints(workdir), state)
     restored = Checkpoints(workdir).restore(7, target_of(state, after))
     assert_bitwise_equal(restored, state_of(7))
     for leaf in jax.tree.leaves(restored):
@@ -91,7 +105,7 @@ def test_restored_bitwise_on_any_number_of_devices(workdir, before, after):
 def test_special_numbers_survive(workdir):
     odd = np.array([np.nan, -0.0, np.inf, 1e-45, -np.inf], np.float32)
     state = state_of(1).replace(params=jax.device_put({'w': odd}, replicated(1)))
-    Checkpoints(workdir).save(state, ABOUT)
+    save(Checkpoints(workdir), state)
     assert_bitwise_equal(Checkpoints(workdir).restore(1, target_of(state, 1)), state)
 
 
@@ -108,7 +122,7 @@ def test_a_better_one_replaces_the_best(workdir):
     checkpoints = saved(workdir, {1: 0.5, 2: 0.4}, keep=1)
     checkpoints = Checkpoints(workdir, keep=1)
     for step, score in {3: 0.6, 4: 0.3, 5: 0.1}.items():
-        checkpoints.save(state_of(step), ABOUT, score)
+        save(checkpoints, state_of(step), score)
     assert checkpoints.best() == 3
     assert {path.name for path in checkpoints.folder.iterdir()} == {'3', '5'}
 
@@ -226,7 +240,7 @@ def test_an_unfinished_save_is_not_a_checkpoint(workdir):
     assert Checkpoints(workdir, read_only=True).latest() == 5
     checkpoints = Checkpoints(workdir)
     assert (checkpoints.latest(), checkpoints.best()) == (5, 5)
-    checkpoints.save(state_of(6), ABOUT)
+    save(checkpoints, state_of(6))
     assert_bitwise_equal(checkpoints.restore(6, target_of(state_of(6), 1)), state_of(6))
 
 
@@ -238,7 +252,7 @@ def test_a_half_deleted_old_checkpoint_is_no_hindrance(workdir, part):
     path.rmtree() if path.is_dir() else path.unlink()
     checkpoints = Checkpoints(workdir, keep=1)
     assert (checkpoints.latest(), checkpoints.best()) == (6, 6)
-    checkpoints.save(state_of(7), ABOUT, 0.1)
+    save(checkpoints, state_of(7), 0.1)
     assert {path.name for path in checkpoints.folder.iterdir()} == {'6', '7'}
 
 
@@ -277,7 +291,7 @@ def test_the_newest_good_one_is_found_and_damaged_ones_put_aside(workdir, caplog
     assert {path.name for path in (workdir / 'damaged').iterdir()} == {'6', '7'}
     for damaged in ('6', '7'):
         assert f'checkpoints/{damaged}: ' in caplog.text
-    checkpoints.save(state_of(6), ABOUT)
+    save(checkpoints, state_of(6))
     flip(workdir / 'checkpoints' / '6')
     again = Checkpoints(workdir, keep=9)
     assert again.newest(lambda step: again.restore(step, target))[0] == 5
@@ -294,3 +308,116 @@ def test_where_none_is_good_nothing_is_touched(workdir):
         checkpoints.newest(lambda step: checkpoints.restore(step, target_of(state_of(5), 1)))
     assert files_under(workdir) == before
     assert Checkpoints(workdir / 'new').newest(None) is None
+
+
+@pytest.fixture
+def writing(monkeypatch):
+    """Arrays are written once this event is set."""
+    gate, write = threading.Event(), jax_array_handlers._async_serialize_replica_slices
+
+    async def later(*args, **kwargs):
+        assert gate.wait(60)
+        return await write(*args, **kwargs)
+
+    monkeypatch.setattr(jax_array_handlers, '_async_serialize_replica_slices', later)
+    yield gate
+    gate.set()
+
+
+@pytest.mark.parametrize('cut', [False, True], ids=['whole', 'in parts'])
+@pytest.mark.parametrize('devices', [1, 8])
+def test_steps_that_use_the_memory_again_change_nothing_that_is_written(
+    workdir, writing, devices, cut
+):
+    """All of them are done before the first array is written."""
+    sharding = replicated(devices)
+    if cut:
+        sharding = NamedSharding(sharding.mesh, PartitionSpec('data'))
+    numbers = np.random.default_rng(0).normal(size=(8, 256, 128)).astype(np.float32)
+    params = {'w': jax.device_put(numbers, sharding), 'scale': jax.device_put(numbers[0, 0])}
+    state = state_of(5, devices).replace(params=params)
+    step = jax.jit(lambda s: jax.tree.map(lambda x: 2 * x + 1, s), donate_argnums=0)
+    state = step(state)
+    expected = jax.tree.map(lambda x: np.asarray(x + 0), state)  # no hold on the state's memory
+    checkpoints = Checkpoints(workdir)
+    checkpoints.save(state, ABOUT)
+    for number in range(5):
+        before, state = state, step(state)
+        assert before.params['w'].is_deleted() or not number  # which is held
+    jax.block_until_ready(state)
+    writing.set()
+    assert_bitwise_equal(checkpoints.restore(11, target_of(expected, 1)), expected)
+
+
+def test_until_it_is_complete_the_one_before_is_the_newest(workdir, writing):
+    """A copy of the folder is what a kill leaves."""
+    writing.set()
+    checkpoints = saved(workdir, {5: 0.5}, keep=1)
+    writing.clear()
+    checkpoints.save(state_of(6), ABOUT, 0.6)
+    shutil.copytree(workdir, killed := workdir.parent / 'killed')
+    writing.set()
+    assert (checkpoints.latest(), checkpoints.best()) == (6, 6)
+    assert {path.name for path in checkpoints.folder.iterdir()} == {'6'}
+    found = Checkpoints(epath.Path(killed), keep=1)
+    assert (found.latest(), found.best()) == (5, 5)
+    assert_bitwise_equal(found.restore(5, target_of(state_of(5), 1)), state_of(5))
+    save(found, state_of(6), 0.6)
+    assert found.latest() == 6
+
+
+@pytest.mark.parametrize(
+    'then',
+    [
+        Checkpoints.wait,
+        Checkpoints.latest,
+        Checkpoints.best,
+        lambda checkpoints: checkpoints.about(5),
+        lambda checkpoints: checkpoints.save(state_of(7), ABOUT),
+    ],
+)
+def test_a_failure_in_the_thread_is_told_by_whatever_comes_next(workdir, monkeypatch, then):
+    checkpoints = saved(workdir, {5: 0.5})
+
+    async def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(jax_array_handlers, '_async_serialize_replica_slices', full)
+    monkeypatch.setattr(sys, 'unraisablehook', sys.unraisablehook)
+    checkpoints.save(state_of(6), ABOUT)
+    with pytest.raises(InputError, match=r'checkpoints/6: cannot be saved: .*No space left'):
+        then(checkpoints)
+    monkeypatch.undo()
+    assert Checkpoints(workdir).latest() == 5
+
+
+KILLED = """
+import sys, time, zlib
+from etils import epath
+from big_ssl.train.checkpoint import Checkpoints
+from tests.train.test_checkpoint import ABOUT, state_of
+checkpoints = Checkpoints(epath.Path(sys.argv[1]), keep=1)
+for step in range(int(sys.argv[2]), 10**6):
+    checkpoints.save(state_of(step), ABOUT)
+    print(step, flush=True)
+"""
+
+
+def test_killed_while_it_writes(workdir):
+    """At any moment behind a save, whose checkpoint is complete or not there; the one before is."""
+    draws, started = random.Random(3), 1
+    for _ in range(3):
+        command = [sys.executable, '-c', KILLED, str(workdir), str(started)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for _ in range(draws.randint(2, 5)):
+            begun = int(process.stdout.readline())
+        time.sleep(draws.uniform(0, 0.05))
+        process.kill()
+        begun = max([begun, *map(int, process.communicate()[0].split())])
+        checkpoints = Checkpoints(workdir, keep=1)
+        latest = checkpoints.latest()
+        assert latest in (begun - 1, begun, begun + 1)
+        assert_bitwise_equal(
+            checkpoints.restore(latest, target_of(state_of(5), 1)), state_of(latest)
+        )
+        started = latest + 1

@@ -68,7 +68,9 @@ def config_of(**changes) -> ConfigDict:
 def save(folder, state: TrainState, step: int = 5, score: float | None = None) -> None:
     state = state.replace(step=jax.device_put(jnp.int32(step), state.step.sharding))
     about = {'config': config_of().to_dict(), 'data': ''}
-    Checkpoints(epath.Path(folder), keep=9).save(state, about, score)
+    checkpoints = Checkpoints(epath.Path(folder), keep=9)
+    checkpoints.save(state, about, score)
+    checkpoints.wait()
 
 
 def test_settings_of_a_run_of_an_earlier_version(tmp_path):
@@ -77,7 +79,9 @@ def test_settings_of_a_run_of_an_earlier_version(tmp_path):
     del earlier['model']['backbone'], earlier['init_normalization']
     del earlier['crop']['min_object_covered']
     about = {'config': {**earlier, 'bootstrap_replicates': 1000}, 'data': ''}
-    Checkpoints(epath.Path(tmp_path), keep=9).save(state_of(contrastive(), 1), about)
+    checkpoints = Checkpoints(epath.Path(tmp_path), keep=9)
+    checkpoints.save(state_of(contrastive(), 1), about)
+    checkpoints.wait()
     source = init_from.load(str(tmp_path))
     assert source.settings == config_lib.flat(json.loads(json.dumps(config_of().to_dict())))
     init_from.check_settings(source, config_of(), config_lib.OF_ENCODER + config_lib.OF_IMAGES)

@@ -123,7 +123,9 @@ def test_the_layout_stays_from_step_to_step(ways):
 def test_saved_in_one_layout_and_restored_in_another(ways, tmp_path, saved, restored, devices):
     """On eight devices, then on fewer; the checksums are of whole arrays."""
     state = ways[saved][0]
-    Checkpoints(epath.Path(tmp_path)).save(state, {'data': 'x'})
+    checkpoints = Checkpoints(epath.Path(tmp_path))
+    checkpoints.save(state, {'data': 'x'})
+    checkpoints.wait()
     network, optimizer = parts_of()
     target = abstract_state(
         network, optimizer, image_size=SIZE, mesh=mesh_of(devices), shard=restored

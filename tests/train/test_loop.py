@@ -1,4 +1,8 @@
+import asyncio
+import contextlib
 import dataclasses
+import errno
+import sys
 import time
 
 import jax
@@ -6,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
+from orbax.checkpoint._src.serialization import jax_array_handlers
 
-from big_ssl.errors import Diverged, Preempted
+from big_ssl.errors import Diverged, InputError, Preempted
 from big_ssl.train import loop
 from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.state import TrainState
@@ -216,6 +221,50 @@ def test_an_error_in_a_batch_goes_through_and_the_run_resumes(tmp_path):
     assert float(run.fit().params['sum']) == expected_sum(12)
     assert run.stepped == list(range(6, 12))
     assert len(run.written) == len(set(run.written)) == 7
+
+
+@pytest.mark.parametrize('end', [Preempted, Diverged, OSError, None])
+def test_however_it_ends_what_was_begun_is_saved(tmp_path, monkeypatch, end):
+    """Writing takes longer than all steps."""
+    write = jax_array_handlers._async_serialize_replica_slices
+
+    async def slowly(*args, **kwargs):
+        await asyncio.sleep(0.3)
+        return await write(*args, **kwargs)
+
+    monkeypatch.setattr(jax_array_handlers, '_async_serialize_replica_slices', slowly)
+    run = Run(
+        tmp_path,
+        losses={4: np.nan} if end is Diverged else {},
+        stop_at=3 if end is Preempted else None,
+    )
+    batches = run.batches
+
+    def broken(steps):
+        for step, batch in zip(steps, batches(steps)):
+            if step == 3 and end is OSError:
+                raise OSError('no such file')
+            yield batch
+
+    run.batches = broken
+    with contextlib.nullcontext() if end is None else pytest.raises(end):
+        run.fit()
+    assert run.saved == ([3] if end else [3, 6, 9, 12])
+    assert run.sum_at(run.saved[-1]) == expected_sum(run.saved[-1])
+
+
+def test_a_disk_that_is_full_while_steps_go_on(tmp_path, monkeypatch):
+    """Told at the next save; the steps between are not waited for."""
+
+    async def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(sys, 'unraisablehook', sys.unraisablehook)
+    run = Run(tmp_path)
+    monkeypatch.setattr(jax_array_handlers, '_async_serialize_replica_slices', full)
+    with pytest.raises(InputError, match='checkpoints/3: cannot be saved: No space left'):
+        run.fit()
+    assert run.stepped == list(range(6))
 
 
 def test_the_score_picks_the_best(tmp_path):
