@@ -356,10 +356,11 @@ the truth in 95 of 100 samples, a test should reject a true null in 5 of 100. As
 93.5 to 98% from ten patients on and never below 93% from eight on; 3 to 6.5% of true nulls
 rejected. What is outside of that is in bold.
 
-A figure near 1, or with five or ten positive patients, is held more often than asked: its interval
-may not end beyond that of a perfect figure on the same patients, which cannot be short with few of
-them. The truth of a perfect classifier is always held. "No interval" is the share of samples with
-a class that fewer than four patients stand behind, or that one or two of them make up.
+A figure near 1, or with eight patients, or with five positive ones, is held more often than asked:
+its interval may not end beyond that of a perfect figure on the same patients, which cannot be short
+with few of them. The truth of a perfect classifier is always held. With eight patients tests are
+timid, and so are permutation tests, whose p-values come in steps. "No interval" is the share of
+samples with a class that fewer than four patients stand behind, or that one or two of them make up.
 """
 _TITLES = {
     'one': 'Intervals of one model',
