@@ -214,9 +214,12 @@ def test_a_run_with_another_config_is_refused(straight, compile_cache, tiny_mani
 def test_a_damaged_checkpoint_is_passed_over(straight, tmp_path, compile_cache, tiny_manifest):
     """The run goes on from the one before, says so, and ends the same."""
     arguments = runs.flags('derm_micle', tmp_path, tiny_manifest)
-    code, _ = runs.interrupt(
-        arguments, compile_cache, lambda: 7 in runs.steps_written(tmp_path), signal.SIGKILL
-    )
+    second = tmp_path / 'checkpoints/6'  # there when it is written; steps do not wait for it
+
+    def ready() -> bool:
+        return 7 in runs.steps_written(tmp_path) and second.exists()
+
+    code, _ = runs.interrupt(arguments, compile_cache, ready, signal.SIGKILL)
     assert code == -signal.SIGKILL
     step = runs.checkpoints(tmp_path).latest()
     newest = tmp_path / 'checkpoints' / str(step)

@@ -155,8 +155,8 @@ def test_first_try_is_one_that_cudnn_can_index():
 
 
 def test_imports_on_a_machine_with_less():
-    """Of what pip brings for big_ssl only what such machines have anyway, and ml_collections."""
-    lacking = ['tensorflow', 'tensorflow_datasets', 'array_record', 'clu', 'zstandard', 'pydicom']
+    """Of what pip brings for big_ssl what such machines have anyway, ml_collections, and clu."""
+    lacking = ['tensorflow', 'tensorflow_datasets', 'array_record', 'zstandard', 'pydicom']
     code = (
         f'import sys; sys.modules |= dict.fromkeys({lacking})\n'
         'import benchmarks.gpu, benchmarks.measure, benchmarks.parts\n'
