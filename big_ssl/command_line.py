@@ -6,6 +6,7 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
 from typing import NamedTuple
 
 from absl import flags
@@ -111,6 +112,15 @@ def settings(config: ConfigDict) -> Iterable[str]:
     return (f'  --config.{key}={config_lib.get(config, key)}' for key in config_lib.keys(config))
 
 
+def _without_late_callbacks(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What tensorstore prints of a write that ends after orbax has given up: it has been raised."""
+    if isinstance(error, RuntimeError) and str(error) == 'Event loop is closed':
+        return
+    sys.__excepthook__(kind, error, trace)
+
+
 def set_up_logging() -> None:
     """Our own lines to stderr; what libraries log as errors, by absl, they raise too."""
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -119,6 +129,7 @@ def set_up_logging() -> None:
     absl_logging.set_verbosity(absl_logging.FATAL)
     # orbax leaves tasks behind where a checkpoint is damaged; asyncio would tell at the very end
     logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+    sys.excepthook = _without_late_callbacks
     logger = logging.getLogger('big_ssl')
     logger.handlers[:] = [logging.StreamHandler()]
     logger.setLevel(logging.INFO)
