@@ -63,6 +63,34 @@ def summarise(
     return counts | _with_intervals(values)
 
 
+def without_intervals(
+    labels: Num[np.ndarray, ' n'] | Num[np.ndarray, 'n k'],
+    probabilities: Float[np.ndarray, 'n k'],
+    classes: Sequence[str],
+    *,
+    multilabel: bool,
+) -> dict[str, float]:
+    """`top1`, `balanced_accuracy` and `auc_macro_all` of `summarise`, as far as the data define them.
+
+    For looks while training: nothing else is computed. Arguments and errors as of `summarise`.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    targets = _targets(labels, probabilities, classes, multilabel)
+    once = np.ones((1, len(labels)))
+    values = np.array(
+        [metrics.auc(target, score, once)[0] for target, score in zip(targets.T, probabilities.T)]
+    )
+    found: dict[str, float] = {}
+    if not multilabel:
+        found['top1'] = float(metrics.top_k_accuracy(labels, probabilities, once)[0])
+        found['balanced_accuracy'] = float(
+            metrics.balanced_accuracy(labels, probabilities, once)[0]
+        )
+    if (defined := values[~np.isnan(values)]).size:
+        found['auc_macro_all'] = float(defined.mean())
+    return found
+
+
 def thresholds_at_specificity(
     labels: Num[np.ndarray, ' n'] | Num[np.ndarray, 'n k'],
     probabilities: Float[np.ndarray, 'n k'],

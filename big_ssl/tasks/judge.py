@@ -23,7 +23,6 @@ from big_ssl.tasks.scores import Scores
 log = logging.getLogger(__name__)
 
 THRESHOLD = 'val/threshold_at_90_specificity/'
-QUICK = ('top1', 'balanced_accuracy', 'auc_macro_all')  # shown while training
 
 Predict = Callable[[Int[np.ndarray, ' n']], Float[np.ndarray, 'n k']]
 
@@ -104,8 +103,9 @@ def score(
 
 def quick_figures(scores: Scores, task: Task) -> dict[str, float]:
     """The figures shown while training, without intervals."""
-    found = _summarise(scores, task)
-    return {name: float(found[name]) for name in QUICK if name in found}
+    return summary.without_intervals(
+        scores.targets, scores.probabilities, task.classes, multilabel=task.multilabel
+    )
 
 
 def thresholds_of(scores: Scores, task: Task) -> dict[str, float]:

@@ -216,3 +216,24 @@ def test_bad_input_is_refused(labels, probabilities, message):
     if len(labels):
         with pytest.raises(ValueError, match='clusters'):
             summarise(np.zeros(2, int), np.zeros((2, 4)), np.zeros(3))
+
+
+@pytest.mark.parametrize('multilabel', [False, True])
+def test_figures_without_intervals_are_sklearns(multilabel):
+    labels, probabilities, _ = single_label_data()
+    targets = np.eye(4)[labels]
+    if multilabel:
+        targets[:30, 1] = np.nan
+        targets[:, 3] = 0  # has no AUC
+    found = summary.without_intervals(
+        targets if multilabel else labels, probabilities, CLASSES, multilabel=multilabel
+    )
+    known = [(~np.isnan(targets[:, i]), i) for i in range(3 if multilabel else 4)]
+    aucs = [sklearn.metrics.roc_auc_score(targets[k, i], probabilities[k, i]) for k, i in known]
+    expected = {'auc_macro_all': np.mean(aucs)}
+    if not multilabel:
+        predicted = probabilities.argmax(axis=1)
+        expected['top1'] = (predicted == labels).mean()
+        balanced = sklearn.metrics.balanced_accuracy_score(labels, predicted)
+        expected['balanced_accuracy'] = balanced
+    assert found == pytest.approx(expected)
