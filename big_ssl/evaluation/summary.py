@@ -70,7 +70,7 @@ def without_intervals(
     *,
     multilabel: bool,
 ) -> dict[str, float]:
-    """`top1`, `balanced_accuracy` and `auc_macro_all` of `summarise`, as far as the data define them.
+    """`top1`, `balanced_accuracy` and `auc_macro_all` of `summarise`, if the data define them.
 
     For looks while training: nothing else is computed. Arguments and errors as of `summarise`.
     """

@@ -4,6 +4,7 @@ import scipy.stats
 import sklearn.metrics
 
 from benchmarks import coverage
+from benchmarks import simulated_patients as simulated
 from big_ssl.evaluation import comparison, intervals, summary
 
 pytestmark = pytest.mark.filterwarnings('error')
@@ -254,8 +255,8 @@ def test_seeds_that_make_no_difference_do_not_hide_one(agreement):
     Where the variation of seeds was counted beside what it shares with patients (1ef46de), the
     former were 0.0 and 0.6%.
     """
-    cell = coverage.Cell(
-        200, 3, True, 0.4, coverage.MIDDLING, runs=3, agreement=agreement, seed_effect=0.0
+    cell = simulated.Cell(
+        200, 3, True, 0.4, simulated.MIDDLING, runs=3, agreement=agreement, seed_effect=0.0
     )
     for found in coverage.rejections(cell, 500):
         assert 1.4 <= found.rejected <= 8, found

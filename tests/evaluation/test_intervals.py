@@ -3,6 +3,7 @@ import pytest
 import scipy.stats
 
 from benchmarks import coverage
+from benchmarks import simulated_patients as simulated
 from big_ssl.evaluation import influence, intervals, summary
 
 pytestmark = pytest.mark.filterwarnings('error')
@@ -140,14 +141,14 @@ def test_no_interval_without_patients():
 @pytest.mark.parametrize(
     ('cell', 'least'),
     [
-        (coverage.Cell(8, 3, True, 0.5, coverage.MIDDLING), 92),
-        (coverage.Cell(10, 3, True, 0.9, coverage.MIDDLING), 92.5),
-        (coverage.Cell(20, 3, True, 0.0, coverage.GOOD), 92.5),
-        (coverage.Cell(20, 8, True, 0.7, coverage.MIDDLING, several=True), 92.5),
-        (coverage.Cell(30, 5, True, 0.5, coverage.RANDOM), 92.5),
-        (coverage.Cell(50, 3, False, 0.7, coverage.GOOD), 92.5),
-        (coverage.Cell(200, 2, False, 0.5, coverage.MIDDLING, rare=5), 92.5),
-        (coverage.Cell(30, 3, True, 0.4, coverage.MIDDLING, False, 0, 3, 0.5, 0.1), 92.5),
+        (simulated.Cell(8, 3, True, 0.5, simulated.MIDDLING), 92),
+        (simulated.Cell(10, 3, True, 0.9, simulated.MIDDLING), 92.5),
+        (simulated.Cell(20, 3, True, 0.0, simulated.GOOD), 92.5),
+        (simulated.Cell(20, 8, True, 0.7, simulated.MIDDLING, several=True), 92.5),
+        (simulated.Cell(30, 5, True, 0.5, simulated.RANDOM), 92.5),
+        (simulated.Cell(50, 3, False, 0.7, simulated.GOOD), 92.5),
+        (simulated.Cell(200, 2, False, 0.5, simulated.MIDDLING, rare=5), 92.5),
+        (simulated.Cell(30, 3, True, 0.4, simulated.MIDDLING, False, 0, 3, 0.5, 0.1), 92.5),
     ],
     ids=lambda value: getattr(value, 'name', ''),
 )
@@ -166,13 +167,13 @@ def test_intervals_and_tests_over_many_kinds_of_data():
 
     600 trials a cell (standard error 0.9%), some thirty figures.
     """
-    for cell in coverage.interval_cells(quick=True):
-        if cell.mark == coverage.PERFECT or cell.patient_effect == 0:
+    for cell in simulated.interval_cells(quick=True):
+        if cell.mark == simulated.PERFECT or cell.patient_effect == 0:
             continue
         for one in coverage.coverage(cell, 600):
             if one.refused < 50:
                 assert 91 <= one.held <= (100 if one.truth > 0.9 or cell.rare else 99.6), one
-    for cell in (*coverage.test_cells(quick=True), *coverage.seed_cells(quick=True)):
+    for cell in (*simulated.test_cells(quick=True), *simulated.seed_cells(quick=True)):
         for one in coverage.rejections(cell, 600):
             if one.refused < 50:
                 assert 0.8 <= one.rejected <= 8.5, one
