@@ -19,10 +19,10 @@ from big_ssl import processes
 from big_ssl.augment.crops import Crop, crop_boxes
 from big_ssl.data import views
 from big_ssl.data.buffers import aligned
-from big_ssl.data.host_tensorflow import import_tensorflow
 from big_ssl.data.image_files import JPEG
 from big_ssl.data.images import ImageTable, decode, encoded, evaluation_image
 from big_ssl.data.sampler import Indices, Sampler
+from big_ssl.host_tensorflow import import_tensorflow
 
 _AHEAD = 2  # batches beyond the one that is waited for
 _AT_ONCE = 16  # examples of a call at most: more wait for each other, fewer cost more calls

@@ -13,8 +13,8 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from big_ssl.data.host_tensorflow import import_tensorflow
 from big_ssl.files import METRICS
+from big_ssl.host_tensorflow import import_tensorflow
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.lazy_clu import asynclib, metric_writers
 from big_ssl.train.spool import Spool
