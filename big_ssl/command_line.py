@@ -6,7 +6,6 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import NamedTuple
 
 from absl import flags
@@ -112,13 +111,10 @@ def settings(config: ConfigDict) -> Iterable[str]:
     return (f'  --config.{key}={config_lib.get(config, key)}' for key in config_lib.keys(config))
 
 
-def _without_late_callbacks(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """What tensorstore prints of a write that ends after orbax has given up: it has been raised."""
-    if isinstance(error, RuntimeError) and str(error) == 'Event loop is closed':
-        return
-    sys.__excepthook__(kind, error, trace)
+def _without_closed_loops(unraisable: 'sys.UnraisableHookArgs') -> None:
+    """Passes over what tensorstore cannot deliver once a write has failed: that was raised."""
+    if str(unraisable.exc_value) != 'Event loop is closed':
+        sys.__unraisablehook__(unraisable)
 
 
 def set_up_logging() -> None:
@@ -129,7 +125,7 @@ def set_up_logging() -> None:
     absl_logging.set_verbosity(absl_logging.FATAL)
     # orbax leaves tasks behind where a checkpoint is damaged; asyncio would tell at the very end
     logging.getLogger('asyncio').setLevel(logging.CRITICAL)
-    sys.excepthook = _without_late_callbacks
+    sys.unraisablehook = _without_closed_loops
     logger = logging.getLogger('big_ssl')
     logger.handlers[:] = [logging.StreamHandler()]
     logger.setLevel(logging.INFO)

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -143,8 +142,6 @@ class Checkpoints:
         except (OSError, ValueError) as error:  # of tensorstore
             if distributed.lost_others(error):
                 raise
-            # else orbax's unfinished writers would complain until exit
-            sys.unraisablehook = lambda _: None
             raise InputError(
                 f'{self.folder / str(self._saving)}: cannot be saved: {_one_line(error)}; earlier '
                 'checkpoints are kept: run the same command again once there is room'
