@@ -146,6 +146,12 @@ def seed_cells(quick: bool, mark: float = MIDDLING) -> Iterator[Cell]:
         yield Cell(n, 3, True, 0.4, mark, runs=runs, agreement=agreement, seed_effect=seeds)
 
 
+def two_seed_cells(quick: bool) -> Iterator[Cell]:
+    """The fewest runs that show what seeds do, for `rejections`."""
+    for n, effect in itertools.product((30, 200) if not quick else (30,), (0.0, 0.1, 0.2, 0.3)):
+        yield Cell(n, 3, True, 0.4, MIDDLING, runs=2, agreement=0.5, seed_effect=effect)
+
+
 def test_cells(quick: bool) -> Iterator[Cell]:
     """Cells of one run for `rejections`."""
     counts = (8, 12, 30, 200) if not quick else (12,)

@@ -19,6 +19,9 @@ from big_ssl.evaluation import influence, intervals, metrics
 from big_ssl.evaluation.influence import Figure
 
 _ROUNDING = 1e-9  # a standard error below it is none
+# Of the larger of two estimates of a difference's degrees of freedom, which the smaller alone makes
+# too few: with one run, and with several, whose mean on a patient is nearer to a normal number.
+_LARGER, _LARGER_OF_SEVERAL = 0.25, 0.5
 
 Labels = Num[np.ndarray, ' n'] | Num[np.ndarray, 'n k']  # class numbers, or 1, 0 and NaN by class
 
@@ -107,7 +110,7 @@ def method_interval(
     value = _mean(units, 'value')
     if np.isnan(value) or not figures[0].is_enough:
         return Interval(value, float('nan'), float('nan'), covers)
-    variance, freedom = _variance([units], figures[0])
+    variance, freedom = _variance([units], figures[0], larger=0)
     centre = _mean(units, 'centre')
     low, high = intervals.score_interval(figures[0], centre, variance, freedom)
     return Interval(value, low, high, covers)
@@ -150,7 +153,9 @@ def paired_difference(
     unknown = Difference(value, float('nan'), float('nan'), float('nan'), covers)
     if np.isnan(value) or not a[0].is_enough:
         return unknown
-    variance, freedom = _variance(methods, a[0])
+    several = max(map(len, methods)) > 1
+    larger = _LARGER_OF_SEVERAL if several else _LARGER
+    variance, freedom = _variance(methods, a[0], larger=larger)
     error = np.sqrt(variance)
     if error < _ROUNDING:
         return unknown
@@ -226,7 +231,9 @@ def _mean(figures: Sequence[Figure], name: str) -> float:
     return float(np.mean([getattr(figure, name) for figure in figures]))
 
 
-def _variance(methods: Sequence[Sequence[Figure]], design: Figure) -> tuple[float, float]:
+def _variance(
+    methods: Sequence[Sequence[Figure]], design: Figure, *, larger: float
+) -> tuple[float, float]:
     """Variance of the sum of the methods' means over their units, and its degrees of freedom.
 
     What patients do to the sum is seen as it is, the runs' own errors on a patient included. The
@@ -240,10 +247,13 @@ def _variance(methods: Sequence[Sequence[Figure]], design: Figure) -> tuple[floa
 
     Args:
       design: any of the figures, for its patients and groups.
+      larger: the weight, in their harmonic mean, of the larger of two degrees of freedom over
+        patients, by their design and by what they did.
     """
     moved = np.sum([_averaged(units).moved for units in methods], axis=0)
     over_patients = float((moved**2).sum())
-    freedom = min(intervals.degrees_of_freedom(design), intervals.of_sum(moved))
+    few, many = sorted([intervals.degrees_of_freedom(design), intervals.of_sum(moved)])
+    freedom = 1 / ((1 - larger) / few + larger / many)
     several = [units for units in methods if len(units) > 1]
     if not several:
         return over_patients, freedom

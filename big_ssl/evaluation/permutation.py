@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from big_ssl.evaluation.comparison import Labels, Metric
 
 _CHUNK = 500  # permutations at a time
-_ROUNDING = 1e-12  # a difference that equals the observed one counts, however it was summed
+_ROUNDING = 1e-12  # differences that are equal, however they were summed
 
 
 def permutation_p(
@@ -27,9 +27,11 @@ def permutation_p(
     A permutation swaps the two predictions of all cases of a patient, or of none. For a metric by
     rank the models' ranks within each class are swapped, so that models on different scales can be
     compared (Venkatraman & Begg 1996, A Distribution-Free Procedure for Comparing Receiver
-    Operating Characteristic Curves from a Paired Experiment). p = (1 + count) / (1 + permutations)
-    with `count` the permutations that differ at least as much as the data; where there are no more
-    than `permutations` ways to swap, all of them are taken, once each, and p is their share.
+    Operating Characteristic Curves from a Paired Experiment). p is the share of permutations, the
+    data among them, that differ more than the data, those that differ as much counting half
+    (Lancaster 1961, Significance Tests in Discrete Distributions: with few patients many tie, and
+    a test that counts them whole hardly ever rejects). Where there are no more than `permutations`
+    ways to swap, all of them are taken, once each.
 
     One model of each method: the variation of its seeds is not in it. NaN if the metric is.
     """
@@ -40,16 +42,17 @@ def permutation_p(
         first = np.concatenate([~swapped, swapped], axis=1).astype(np.int8)
         return metric.values(twice, both, first) - metric.values(twice, both, 1 - first)
 
-    observed = abs(difference(np.zeros((1, len(labels)), bool))[0]) - _ROUNDING
+    observed = abs(difference(np.zeros((1, len(labels)), bool))[0])
     if np.isnan(observed):
         return float('nan')
     codes, cluster_of_case = np.unique(clusters, return_inverse=True)
     exact = len(codes) < 63 and 2 ** len(codes) <= permutations
     draws = _every(len(codes)) if exact else _random(len(codes), permutations, seed)
-    count = sum(
-        int((abs(difference(swapped[:, cluster_of_case])) >= observed).sum()) for swapped in draws
-    )
-    return count / 2 ** len(codes) if exact else (1 + count) / (1 + permutations)
+    total, count = (2 ** len(codes), 0.0) if exact else (1 + permutations, 0.5)
+    for swapped in draws:
+        more = abs(difference(swapped[:, cluster_of_case])) - observed
+        count += float((more > _ROUNDING).sum() + (abs(more) <= _ROUNDING).sum() / 2)
+    return count / total
 
 
 def _ranks(scores: Float[np.ndarray, 'n k']) -> Float[np.ndarray, 'n k']:

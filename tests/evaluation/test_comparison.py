@@ -100,7 +100,9 @@ def test_difference_of_two_runs_is_the_paired_t_test_of_patients():
     assert found.value == pytest.approx(right[0].mean() - right[1].mean())
     error = abs(found.value / expected.statistic)
     each = right[0] - right[1] - found.value
-    freedom = min(19, 2 / ((each**4).sum() / (each**2).sum() ** 2 - 1 / 20))
+    of_squares = 2 / ((each**4).sum() / (each**2).sum() ** 2 - 1 / 20)
+    few, many = sorted([19, of_squares])
+    freedom = 4 / (3 / few + 1 / many)
     low, high = scipy.stats.t.interval(0.95, freedom, found.value, error)
     assert (found.low, found.high) == pytest.approx((low, high))
     assert found.p == pytest.approx(2 * scipy.stats.t.sf(abs(expected.statistic), freedom))
@@ -278,10 +280,11 @@ def test_variance_over_patients_and_seeds_by_hand():
     assert over_seeds > 2 * both  # seeds do differ
     labels, patients = np.zeros(120, int), np.repeat(np.arange(12), 10)
     figures = [metric_of(run, labels, patients) for run in scores]
-    variance, freedom = comparison._variance([figures], figures[0])
+    variance, freedom = comparison._variance([figures], figures[0], larger=0.5)
     excess = over_seeds - 0.75 * both
     assert variance == pytest.approx(over_patients + excess)
-    first = min(11, intervals.of_sum(np.mean([f.moved for f in figures], axis=0)))
+    of_squares = intervals.of_sum(np.mean([f.moved for f in figures], axis=0))
+    first = 2 / (1 / 11 + 1 / of_squares)
     noise = over_patients**2 / first + over_seeds * (over_seeds + 0.6 * over_patients) / 2
     assert freedom == pytest.approx(variance**2 / noise)
 
