@@ -43,7 +43,9 @@ def _trained(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: S
         **provenance.applied_to(manifest),
         'evaluated/init_from': config.init_from,
     }
-    judge.report(config, workdir, manifest, scored, model.task, thresholds, model.seen | seen)
+    judge.report_evaluation(
+        config, workdir, manifest, scored, model.task, thresholds, model.seen | seen
+    )
 
 
 def _thresholds(init_from: str, step: int) -> dict[str, float]:

@@ -59,4 +59,4 @@ def judged(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: Sto
     seen = provenance.trained_on(config, data.manifest, data.rows) | {
         'evaluated/classifier': config.classifier
     }
-    judge.report(config, workdir, data.manifest, scored, data.task, thresholds, seen)
+    judge.report_evaluation(config, workdir, data.manifest, scored, data.task, thresholds, seen)

@@ -1,6 +1,8 @@
 """Judging a classifier on the cases of a split: image scores, aggregated to cases, and figures."""
 
+import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +21,7 @@ from big_ssl.evaluation import calibration, subgroups, summary
 from big_ssl.evaluation.cases import aggregate
 from big_ssl.tasks import outputs
 from big_ssl.tasks.scores import Scores
+from big_ssl.train.writers import MetricsWriter
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +171,27 @@ def report(
     result |= {THRESHOLD + name: value for name, value in (thresholds or {}).items()}
     result |= trained_on
     outputs.write_evaluation(workdir, manifest, scored, task, result, show)
+
+
+def report_evaluation(
+    config: ConfigDict,
+    workdir: epath.Path,
+    manifest: Manifest,
+    scored: list[Scores],
+    task: Task,
+    thresholds: Mapping[str, float] | None,
+    seen: Mapping[str, Any],
+) -> None:
+    """`report` of a run that does nothing else: its figures are in `metrics.jsonl` too.
+
+    Their step is that of the classifier's weights; a probe's or neighbours' is 0.
+    """
+    step = seen.get('trained_on/step', 0)
+    with contextlib.closing(MetricsWriter(workdir, 0, config.to_dict())) as writer:
+        show = functools.partial(writer.images, step)
+        report(config, workdir, manifest, scored, task, thresholds, seen, show)
+        for scores in scored:
+            writer.write(step, scores.split, quick_figures(scores, task))
 
 
 def _of_subgroups(

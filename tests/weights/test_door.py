@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from flax import traverse_util
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from big_ssl.models import resnet
 from big_ssl.models.resnet import ResNet
@@ -76,6 +77,10 @@ def test_finetuning_from_a_file(published, tmp_path, compile_cache, tiny_manifes
     runs.run(judged, compile_cache, before=BY_NAMES)
     again = runs.result(tmp_path / 'judged')
     assert again['test/top1'] == result['test/top1']
+    line = {line['split']: line for line in runs.metrics(tmp_path / 'judged')}['test']
+    assert (line['step'], line['top1']) == (12, again['test/top1'])
+    shown = EventAccumulator(str(tmp_path / 'judged'), {'tensors': 0}).Reload().Tags()['tensors']
+    assert {'test/top1', 'Figures/95% intervals', 'Split test/Confusion'} <= set(shown)
 
 
 @pytest.mark.long
