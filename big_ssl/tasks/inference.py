@@ -1,6 +1,6 @@
 """Running a network over images, each counted once, on any number of hosts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ def over_images(
     forward: Callable[[Any], Any],
     mesh: Mesh,
     should_stop: Callable[[], bool] | None = None,
+    batches: Callable[..., Iterator[np.ndarray]] = evaluation.batches,
 ) -> dict[str, np.ndarray]:
     """`forward` of the evaluation crop of each row, in order.
 
@@ -33,6 +34,7 @@ def over_images(
       forward: uint8 images [b, h, w, c], sharded, to a dictionary of replicated arrays [b, ...].
       mesh: of all devices.
       should_stop: asked once a batch, if given.
+      batches: where the images come from: of rows that are asked for again, `evaluation.keeping`.
 
     Raises:
       InputError: an image does not decode.
@@ -42,7 +44,7 @@ def over_images(
     size, count = config.batch_size, len(rows)
     missing = -count % size
     padded = np.concatenate([rows, np.repeat(rows[-1:], missing)]).reshape(-1, size)
-    images = evaluation.batches(
+    images = batches(
         table,
         padded[:, mesh_lib.local_part(size)],
         size=config.image_size,

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.augment.simclr import to_float
-from big_ssl.data import datasets, feed, labels, permutation
+from big_ssl.data import datasets, evaluation, feed, labels, permutation
 from big_ssl.data.batches import Source
 from big_ssl.data.images import ImageTable
 from big_ssl.data.manifest import Manifest
@@ -68,11 +68,14 @@ def make_monitor(
     def embed(state: TrainState, images: jax.Array) -> jax.Array:
         return apply(state, to_float(images))['features']
 
-    def features(state: TrainState, rows: np.ndarray) -> np.ndarray:
+    def features(state: TrainState, rows: np.ndarray, batches: Any) -> np.ndarray:
         def forward(images: jax.Array) -> dict[str, jax.Array]:
             return {'features': embed(state, images)}
 
-        return inference.over_images(config, table, rows, forward, mesh)['features']
+        found = inference.over_images(config, table, rows, forward, mesh, batches=batches)
+        return found['features']
+
+    of_bank, of_query = evaluation.keeping(), evaluation.keeping()
 
     def monitor(state: TrainState) -> loop.Metrics:
         paired = inference.fetch_finite(embed_pairs(state, pairs))
@@ -83,9 +86,9 @@ def make_monitor(
         }
         if bank is not None and query is not None:
             accuracy = knn.knn_accuracy(
-                features(state, bank.rows),
+                features(state, bank.rows, of_bank),
                 bank.classes,
-                features(state, query.rows),
+                features(state, query.rows, of_query),
                 query.classes,
                 bank.count,
                 k=config.monitor.knn_k,

@@ -16,7 +16,7 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from big_ssl.data import feed, training
+from big_ssl.data import evaluation, feed, training
 from big_ssl.data.batches import Source
 from big_ssl.data.labels import Task
 from big_ssl.data.sampler import Sampler
@@ -103,19 +103,23 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     step = ahead(make_step(config, network, optimizer, schedule, data.task, mesh), state, first)
     predict = trained.make_forward(network, data.task, mesh)
 
-    def score(state: TrainState, split: Split, stop: Any = None) -> Scores:
+    def score(
+        state: TrainState, split: Split, stop: Any = None, read: Any = evaluation.batches
+    ) -> Scores:
         of_state = functools.partial(predict, state.params, state.batch_stats)
 
         def probabilities(rows: np.ndarray) -> np.ndarray:
-            found = inference.over_images(config, data.table, rows, of_state, mesh, stop)
+            found = inference.over_images(config, data.table, rows, of_state, mesh, stop, read)
             return found['probabilities']
 
         return judge.score(config, data.manifest, split, data.task, probabilities)
 
+    validated = evaluation.keeping()
+
     def monitor(state: TrainState) -> loop.Metrics:
         if data.validation is None:
             return {}
-        return judge.quick_figures(score(state, data.validation), data.task)
+        return judge.quick_figures(score(state, data.validation, read=validated), data.task)
 
     with contextlib.closing(MetricsWriter(workdir, int(state.step), config.to_dict())) as writer:
         state = loop.fit(

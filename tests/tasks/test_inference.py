@@ -6,6 +6,7 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from big_ssl.config import defaults
+from big_ssl.data import evaluation
 from big_ssl.data.images import read_headers
 from big_ssl.errors import Diverged, InputError, Preempted
 from big_ssl.tasks import inference
@@ -121,3 +122,23 @@ def test_an_image_that_does_not_decode_is_named(table, tmp_path):
     mesh = mesh_lib.make_mesh()
     with pytest.raises(InputError, match=r'row 14: .*12\.png'):
         inference.over_images(config_of(), table, np.arange(COUNT), make_forward(mesh, []), mesh)
+
+
+def test_rows_that_come_again_are_decoded_once(table, tmp_path):
+    """Also after a time that was broken off; too many of them are decoded each time."""
+    config, mesh, rows = config_of(), mesh_lib.make_mesh(), np.arange(COUNT)
+    keeping, short = evaluation.keeping(), evaluation.keeping(limit=24 * 8 * 8 * 3 - 1)
+
+    def found(batches, should_stop=None):
+        forward = make_forward(mesh, [])
+        return inference.over_images(config, table, rows, forward, mesh, should_stop, batches)
+
+    with pytest.raises(Preempted):
+        found(keeping, lambda: True)
+    for batches in (keeping, short):
+        np.testing.assert_array_equal(found(batches)['grey'], 10.0 * rows + 5)
+    for i in range(COUNT):
+        tmp_path.joinpath(f'{i}.png').unlink()
+    np.testing.assert_array_equal(found(keeping)['grey'], 10.0 * rows + 5)
+    with pytest.raises(InputError, match='0.png'):
+        found(short)
