@@ -93,7 +93,8 @@ def upright(image: Image.Image, mode: str) -> Image.Image:
     try:
         image.load()
         whole = orientation.turned(image)
-        return whole if image.mode in SIXTEEN_BIT else whole.convert(mode)
+        as_it_is = whole.mode == mode or image.mode in SIXTEEN_BIT  # convert() would copy it
+        return whole if as_it_is else whole.convert(mode)
     except (OSError, ValueError, SyntaxError, MemoryError) as error:
         raise ValueError(f'does not decode: {" ".join(str(error).split())}') from None
 
