@@ -1,7 +1,7 @@
 """A convolution that is quick on a CPU too.
 
 There a kernel of one pixel is a matrix product, and so is one that is larger than what it makes,
-both ways: XLA has plain loops for that, which take seventy times as long (BUILD_NOTES.md has the
+both ways: XLA has plain loops for that, which take forty times as long (BUILD_NOTES.md has the
 times). All other convolutions are XLA's own, of an array that is in memory. Accelerators get XLA's.
 """
 
