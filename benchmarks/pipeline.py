@@ -1,15 +1,20 @@
 """Batches of views against the bare functions that they are made by: what tf.data, files and
 records add.
 
-On one core: two threads of a machine slow each other down whatever they do, which is not ours. A
-pipeline is opened once and stays open, as training's does.
+  python -m benchmarks.pipeline WAY PAIRING PATH CORES STEPS    # one way, for `side_by_side.Child`
+
+On one core: two threads of a machine slow each other down whatever they do, which is not ours.
+Each way is a process, confined to its cores before TensorFlow starts a thread. A pipeline is opened
+once and stays open, as training's does.
 """
 
+import contextlib
 import itertools
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +22,7 @@ import numpy as np
 from benchmarks.host_images import CROP, SIZE, Images, crop_views, open_images
 from benchmarks.photographs import write_photographs
 from benchmarks.results import Found, Summary, Target
-from benchmarks.side_by_side import Cost, Way, alternately, here, milliseconds, ratio
+from benchmarks.side_by_side import Child, Cost, Way, alternately, here, milliseconds, ratio, serve
 from big_ssl import prepare
 from big_ssl.data.images import encoded
 from big_ssl.data.pipeline import arrays_of, training_batches
@@ -27,6 +32,10 @@ _BATCH = 64
 _PAIRS = {'simclr': 'augment', 'micle': 'case'}
 _SOURCES = ('files', 'records')
 _ALL_CORES = '_all_cores'
+# Bytes: glibc keeps what is freed once as much was freed before, as by XLA in every training.
+_FREED = 30 * 2**20
+
+Arguments = tuple[object, ...]
 
 
 def measured(quick: bool) -> Found:
@@ -37,22 +46,24 @@ def measured(quick: bool) -> Found:
     ratios: dict[str, Summary] = {}
     with tempfile.TemporaryDirectory() as folder:
         table = write_photographs(Path(folder) / 'images', count, *_SIDES, images_per_case=2)
-        records = str(Path(folder) / 'records')
-        prepare.run([f'--manifest={table}', f'--out={records}', '--workers=1'])
+        paths = {'files': table, 'records': Path(folder) / 'records'}
+        prepare.run([f'--manifest={table}', f'--out={paths["records"]}', '--workers=1'])
         for name, pairing in _PAIRS.items():
-            opened = {
-                'files': open_images(pairing, _BATCH, manifest=table),
-                'records': open_images(pairing, _BATCH, records=records),
-            }
-            costs = _batches(opened, steps, repeats)
+            ways: dict[str, Arguments] = {'bare': ('bare', pairing, table, 'one', steps)}
+            for way in _SOURCES:
+                ways[way] = ('batches', pairing, paths[way], 'one', steps)
+            ways[f'records{_ALL_CORES}'] = ('batches', pairing, paths['records'], 'all', steps)
+            costs = _by_turns(ways, repeats)
             figures |= milliseconds({f'{name}/{way}': each for way, each in costs.items()})
             ratios |= {
                 f'{name}/{way}_over_bare': ratio(costs[way], costs['bare']) for way in _SOURCES
             }
             one, all_cores = (costs[f'records{where}'] for where in ('', _ALL_CORES))
             ratios[f'{name}/speed_of_all_cores'] = ratio(one, all_cores, 'wall')
-        reads = {f'reading/{way}': here(_reading(images)) for way, images in opened.items()}
-        figures |= milliseconds(alternately(reads, repeats))
+        reads: dict[str, Arguments] = {
+            f'reading/{way}': ('reading', 'case', paths[way], 'one', steps) for way in _SOURCES
+        }
+        figures |= milliseconds(_by_turns(reads, repeats))
     return Found(
         f'batches of {_BATCH} pairs of {SIZE}-px views from JPEGs of {_SIDES[1]} x {_SIDES[0]}, '
         'time an example, on one core; ratios of CPU time',
@@ -67,36 +78,53 @@ def measured(quick: bool) -> Found:
     )
 
 
-def _batches(opened: Mapping[str, Images], steps: int, repeats: int) -> Mapping[str, list[Cost]]:
-    """By the bare functions, and by the pipeline from each source."""
-    files = opened['files']
-    data, plans = files.encoded(), map(files.plan, itertools.count())
-    turns = iter([list(itertools.islice(plans, steps)) for _ in range(1 + repeats)])
-    ways = {'bare': here(lambda: sum(crop_views(files, data, plan) for plan in next(turns)))}
-    ways |= {way: here(_next_batches(images, steps)) for way, images in opened.items()}
-    ways = {name: _on_one_core(way) for name, way in ways.items()}
-    all_cores = here(_next_batches(opened['records'], steps))
-    return alternately(ways | {f'records{_ALL_CORES}': all_cores}, repeats)
+def _by_turns(ways: Mapping[str, Arguments], repeats: int) -> dict[str, list[Cost]]:
+    """Of processes with these arguments."""
+    with contextlib.ExitStack() as stack:
+        children = {
+            name: stack.enter_context(Child(__name__, *arguments))
+            for name, arguments in ways.items()
+        }
+        return alternately(children, repeats)
 
 
-def _next_batches(images: Images, steps: int) -> Callable[[], int]:
-    """Each call takes this many batches more, and returns when as many are under way as before."""
-    batches = _pipeline(images)
+def main(way: str, pairing: str, path: str, cores: str, steps: str) -> None:
+    def prepared() -> tuple[Way, Mapping[str, object]]:
+        if cores == 'one':
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        np.ones(_FREED, np.uint8)  # and freed at once
+        table = Path(path).is_file()
+        images = open_images(pairing, _BATCH, **{'manifest' if table else 'records': path})
+        return {'bare': _bare, 'batches': _batches, 'reading': _reading}[way](
+            images, int(steps)
+        ), {}
+
+    serve(prepared)
+
+
+def _bare(images: Images, steps: int) -> Way:
+    data, plans = images.encoded(), map(images.plan, itertools.count())
+
+    def way() -> Cost:
+        turn = list(itertools.islice(plans, steps))  # which is not counted
+        return here(lambda: sum(crop_views(images, data, plan) for plan in turn))()
+
+    return way
+
+
+def _batches(images: Images, steps: int) -> Way:
+    """Each turn takes so many batches more, and ends when as many are under way as before."""
+    endless, raised = range(np.iinfo(np.int64).max), []
+    settings = {'size': SIZE, 'crop': CROP, 'raised': raised}
+    dataset = training_batches(images.table, images.sampler, endless, slice(None), **settings)
+    batches: Iterator[np.ndarray] = (batch['views'] for batch in arrays_of(dataset, raised))
 
     def turn() -> int:
         examples = sum(map(len, itertools.islice(batches, steps)))
         _wait_until_idle()
         return examples
 
-    return turn
-
-
-def _pipeline(images: Images) -> Iterator[np.ndarray]:
-    """Its threads start with the first batch, on the cores that are allowed then."""
-    endless, raised = range(np.iinfo(np.int64).max), []
-    settings = {'size': SIZE, 'crop': CROP, 'raised': raised}
-    dataset = training_batches(images.table, images.sampler, endless, slice(None), **settings)
-    return (batch['views'] for batch in arrays_of(dataset, raised))
+    return here(turn)
 
 
 def _wait_until_idle() -> None:
@@ -107,20 +135,10 @@ def _wait_until_idle() -> None:
         time.sleep(0.01)
 
 
-def _on_one_core(way: Way) -> Way:
-    """With all threads that it starts."""
-
-    def pinned() -> Cost:
-        cores = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {min(cores)})
-        try:
-            return way()
-        finally:
-            os.sched_setaffinity(0, cores)
-
-    return pinned
-
-
-def _reading(images: Images) -> Callable[[], int]:
+def _reading(images: Images, steps: int) -> Way:
     order = np.random.default_rng(0).permutation(images.rows)
-    return lambda: sum(len(encoded(images.table, row)) for row in order[:, None])
+    return here(lambda: sum(len(encoded(images.table, row)) for row in order[:, None]))
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

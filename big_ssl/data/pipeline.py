@@ -6,9 +6,8 @@ rows → chunks → Pillow's crop of each image → batches → ahead of the net
 inside `numpy_function`, many a call: what is slow in tf.data is handing images around one by one.
 """
 
-import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -18,14 +17,15 @@ from jaxtyping import Int, UInt8
 from big_ssl import processes
 from big_ssl.augment.crops import Crop, crop_boxes
 from big_ssl.data import views
-from big_ssl.data.buffers import aligned
+from big_ssl.data.buffers import UnderWay, aligned
 from big_ssl.data.image_files import JPEG
 from big_ssl.data.images import ImageTable, decode, encoded, evaluation_image
 from big_ssl.data.sampler import Indices, Sampler
 from big_ssl.host_tensorflow import import_tensorflow
 
 _AHEAD = 2  # batches beyond the one that is waited for
-_AT_ONCE = 16  # examples of a call at most: more wait for each other, fewer cost more calls
+_AT_ONCE = 32  # examples of a call at most: more wait for each other, fewer cost more calls
+_ITERATORS = 8  # of a dataset at the same time
 
 _FAILED = 'failed'  # of an element of `arrays_of`: which of `raised` kept a chunk from being loaded
 
@@ -83,34 +83,25 @@ def training_batches(
     """
     tf = import_tensorflow()
     facts = by_image or {}
-    count = _chunks(len(range(sampler.batch_size)[part]))
+    examples = len(range(sampler.batch_size)[part])
 
     def plan(step: np.int64) -> Arrays:
         whole = sampler.batch(int(step))
         mine = whole[part]
-        arrays = {
+        return {
             'examples': mine.examples.astype(np.uint32),
             **{name: values[mine.images[:, 0]] for name, values in facts.items()},
             **planned(table, sampler, mine, size, crop)._asdict(),
             'groups': whole.groups.astype(np.int32),
         }
-        return {name: x.reshape(count, -1, *x.shape[1:]) for name, x in arrays.items()}
 
-    def load(images: np.ndarray, ratio: np.ndarray, box: np.ndarray) -> np.ndarray:
-        out = aligned((*images.shape, size, size, table.channels))
-        _load(table, Plan(images, ratio, box), out)
-        return out
-
-    def loaded(chunk: dict[str, Any]) -> dict[str, Any]:
-        asked = [chunk.pop(name) for name in Plan._fields]
-        shape = (*asked[0].shape, size, size, table.channels)
-        return chunk | _pixels(tf, 'views', load, asked, shape, raised)
+    def load(out: UInt8[np.ndarray, 'k v s s c'], *asked: np.ndarray) -> None:
+        _load(table, Plan(*asked), out)
 
     dataset = tf.data.Dataset.range(steps.start, steps.stop)
     dataset = dataset.map(_by_numpy(tf, plan, np.int64(steps.start)))
-    dataset = dataset.flat_map(tf.data.Dataset.from_tensor_slices)
-    dataset = dataset.map(loaded, num_parallel_calls=processes.usable_cores())
-    return _in_batches(tf, dataset, count)
+    shape = (examples, sampler.views, size, size, table.channels)
+    return _with_images(tf, dataset, 'views', shape, load, Plan._fields, raised)
 
 
 def evaluation_batches(
@@ -127,18 +118,13 @@ def evaluation_batches(
     `raised` is as in `training_batches`.
     """
     tf = import_tensorflow()
-    count = _chunks(rows.shape[1])
-    chunk = rows.shape[1] // count
 
-    load = functools.partial(_evaluated, table, size, proportion)
-    shape = (chunk, size, size, table.channels)
+    def load(out: UInt8[np.ndarray, 'k s s c'], some: Int[np.ndarray, ' k']) -> None:
+        _evaluated(table, size, proportion, some, out)
 
-    def loaded(some: Any) -> dict[str, Any]:
-        return _pixels(tf, 'images', load, [some], shape, raised)
-
-    dataset = tf.data.Dataset.from_tensor_slices(rows.reshape(-1, chunk))
-    dataset = dataset.map(loaded, num_parallel_calls=processes.usable_cores())
-    return _in_batches(tf, dataset, count)
+    dataset = tf.data.Dataset.from_tensor_slices({'rows': rows})
+    shape = (rows.shape[1], size, size, table.channels)
+    return _with_images(tf, dataset, 'images', shape, load, ('rows',), raised)
 
 
 def evaluation_images(
@@ -152,28 +138,36 @@ def evaluation_images(
     """The same with the `rows` beside the `images`, in a last batch that is not filled up."""
     tf = import_tensorflow()
 
-    load = functools.partial(_evaluated, table, size, proportion)
-    shape = (None, size, size, table.channels)
+    def load(some: Int[np.ndarray, ' k']) -> UInt8[np.ndarray, 'k s s c']:
+        out = aligned((len(some), size, size, table.channels))
+        _evaluated(table, size, proportion, some, out)
+        return out
 
     def loaded(some: Any) -> dict[str, Any]:
-        return {'rows': some} | _pixels(tf, 'images', load, [some], shape, None)
+        images = tf.numpy_function(load, [some], tf.uint8)
+        return {
+            'rows': some,
+            'images': tf.ensure_shape(images, (None, size, size, table.channels)),
+        }
 
     dataset = tf.data.Dataset.from_tensor_slices(rows.astype(np.int64)).batch(batch_size)
     return dataset.map(loaded, num_parallel_calls=processes.usable_cores()).prefetch(_AHEAD)
 
 
 def _evaluated(
-    table: ImageTable, size: int, proportion: float, rows: Int[np.ndarray, ' k']
-) -> UInt8[np.ndarray, 'k s s c']:
-    """Each image once, though the last batch of a run is filled up with one."""
+    table: ImageTable,
+    size: int,
+    proportion: float,
+    rows: Int[np.ndarray, ' k'],
+    out: UInt8[np.ndarray, 'k s s c'],
+) -> None:
+    """Fills `out`; each image once, though the last batch of a run is filled up with one."""
     crops = {
         row: evaluation_image(table, row, size=size, proportion=proportion)
         for row in dict.fromkeys(rows.tolist())
     }
-    out = aligned((len(rows), size, size, table.channels))
     for place, row in enumerate(rows.tolist()):
         out[place] = crops[row]
-    return out
 
 
 def arrays_of(dataset: Any, raised: list[Exception]) -> Iterator[Any]:
@@ -262,13 +256,13 @@ def _load(table: ImageTable, plan: Plan, out: UInt8[np.ndarray, 'b v s s c']) ->
     """Fills `out` for some examples; each image is read and decoded once an example."""
     rows = np.unique(plan.images)
     data = dict(zip(rows.tolist(), encoded(table, rows)))
-    for example, views_of in enumerate(plan.images.tolist()):
-        pixels: dict[int, np.ndarray] = {}
-        for view, row in enumerate(views_of):
-            if row not in pixels:
-                pixels[row] = _decoded(table, row, data[row], int(plan.ratio[example, view]))
+    for example, rows_of in enumerate(plan.images.tolist()):
+        for row in dict.fromkeys(rows_of):
+            cropped = [view for view, its_row in enumerate(rows_of) if its_row == row]
+            pixels = _decoded(table, row, data[row], int(plan.ratio[example, cropped[0]]))
             turn = int(table.orientations[row])
-            views.crop(pixels[row], plan.box[example, view], turn, out[example, view])
+            for view in cropped:
+                views.crop(pixels, plan.box[example, view], turn, out[example, view])
 
 
 def _decoded(table: ImageTable, row: int, data: bytes, ratio: int) -> np.ndarray:
@@ -307,43 +301,71 @@ def _by_numpy(tf: Any, function: Callable[[np.int64], Arrays], like: np.int64) -
     return stage
 
 
-def _in_batches(tf: Any, dataset: Any, chunks: int) -> Any:
-    """So many chunks as one batch, some batches ahead; TensorFlow's tuning of itself is off."""
+def _with_images(
+    tf: Any,
+    dataset: Any,
+    name: str,
+    shape: tuple[int, ...],
+    load: Callable[..., None],
+    asked: Sequence[str],
+    raised: list[Exception] | None,
+) -> Any:
+    """A dataset of what batches ask for, with their images, some batches ahead.
 
-    def join(x: Any) -> Any:
-        return tf.reshape(x, [x.shape[0] * x.shape[1], *x.shape[2:]])
+    Parts of a batch are loaded in parallel, each straight into its place in the batch. TensorFlow's
+    tuning of itself is off. Eight iterators may go over the dataset at the same time.
 
-    dataset = dataset.batch(chunks, drop_remainder=True)
-    dataset = dataset.map(lambda batch: tf.nest.map_structure(join, batch)).prefetch(_AHEAD)
+    Args:
+      name: of the images in an element.
+      shape: of a batch of them.
+      load: fills the images of some examples, given an array of them and what they ask for.
+      asked: the arrays [b, ...] of an element that say so; they are left out.
+      raised: what `load` raises is kept there, and `_FAILED` says where: TensorFlow would log its
+        words with a traceback, and raise something else. -1 is nothing.
+    """
+    at_once = processes.usable_cores() + 1  # one waits for Python's lock, or for its place in order
+    count = _chunks(shape[0])
+    under_way = UnderWay(shape, most=_ITERATORS * (at_once // count + 4))
+
+    def begin() -> Int[np.ndarray, 'count 2']:
+        number = under_way.begin()
+        return np.array([(number, chunk) for chunk in range(count)])
+
+    def fill(place: Int[np.ndarray, ' 2'], *plan: np.ndarray) -> Int[np.ndarray, ' 1']:
+        number, chunk = place.tolist()
+        try:
+            load(np.split(under_way[number], count)[chunk], *plan)
+        except Exception as error:
+            if raised is None:
+                raise
+            raised.append(error)
+            return np.array([raised.index(error)])
+        return np.array([-1])
+
+    def finish(places: Int[np.ndarray, 'count 2']) -> UInt8[np.ndarray, '...']:
+        return under_way.finish(int(places[0, 0]))
+
+    def in_chunks(plan: dict[str, Any]) -> Any:
+        places = tf.ensure_shape(tf.numpy_function(begin, [], tf.int64), [count, 2])
+        parts = {key: tf.reshape(x, [count, -1, *x.shape[1:]]) for key, x in plan.items()}
+        return tf.data.Dataset.from_tensor_slices(parts | {'place': places})
+
+    def filled(chunk: dict[str, Any]) -> dict[str, Any]:
+        plan = [chunk['place'], *(chunk.pop(key) for key in asked)]
+        failed = tf.ensure_shape(tf.numpy_function(fill, plan, tf.int64), [1])
+        return chunk | {_FAILED: failed}
+
+    def joined(chunks: dict[str, Any]) -> dict[str, Any]:
+        images = tf.numpy_function(finish, [chunks.pop('place')], tf.uint8)
+        if raised is None:
+            del chunks[_FAILED]
+        facts = {key: tf.reshape(x, [-1, *x.shape[2:]]) for key, x in chunks.items()}
+        return {name: tf.ensure_shape(images, shape), **facts}
+
+    dataset = dataset.flat_map(in_chunks).map(filled, num_parallel_calls=at_once)
+    dataset = dataset.batch(count, drop_remainder=True).map(joined).prefetch(_AHEAD)
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
-    options.threading.private_threadpool_size = processes.usable_cores() + 1
+    options.threading.private_threadpool_size = at_once + 1
     return dataset.with_options(options)
-
-
-def _pixels(
-    tf: Any,
-    name: str,
-    load: Callable[..., np.ndarray],
-    asked: list[Any],
-    shape: tuple[Any, ...],
-    raised: list[Exception] | None,
-) -> dict[str, Any]:
-    """`load` of what is asked for, by this name, as a stage of a dataset.
-
-    With `raised`, what it raises is kept there, and `_FAILED` says where: TensorFlow would log its
-    words with a traceback, and raise something else. -1 is nothing.
-    """
-    if raised is None:
-        return {name: tf.ensure_shape(tf.numpy_function(load, asked, tf.uint8), shape)}
-
-    def noted(*arguments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            return load(*arguments), np.array([-1], np.int32)
-        except Exception as error:
-            raised.append(error)
-            return np.zeros(shape, np.uint8), np.array([raised.index(error)], np.int32)
-
-    pixels, failed = tf.numpy_function(noted, asked, [tf.uint8, tf.int32])
-    return {name: tf.ensure_shape(pixels, shape), _FAILED: tf.ensure_shape(failed, [1])}
