@@ -1,5 +1,6 @@
 """Training batches on the devices, by either of the two ways of `dataset.placement`."""
 
+import dataclasses
 import itertools
 import logging
 import math
@@ -28,7 +29,22 @@ log = logging.getLogger(__name__)
 _SHARE_OF_MEMORY = 0.5  # of a device, for the images of placement=device
 _FEW = 0.1  # of the images
 
-Batches = Callable[[range], Iterator[Source]]
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """Called with steps: their batches, in order.
+
+    Attributes:
+      of: what makes them.
+      like: what all of them are by shapes and shardings, for a step to be compiled by: the first
+        one is there only when TensorFlow is imported.
+    """
+
+    of: Callable[[range], Iterator[Source]]
+    like: Source
+
+    def __call__(self, steps: range) -> Iterator[Source]:
+        return self.of(steps)
 
 
 def make_feed(
@@ -78,7 +94,37 @@ def _from_host(
             groups = mesh_lib.copy(arrays.pop('groups'), mesh)
             yield Batch(mesh_lib.spread(arrays, mesh), groups, Cropped())
 
-    return batches
+    facts = {
+        name: jax.ShapeDtypeStruct(values.shape[1:], values.dtype)
+        for name, values in by_image.items()
+    }
+    return Batches(batches, host_batch(config, mesh, sampler.views, table.channels, facts))
+
+
+def host_batch(
+    config: ConfigDict,
+    mesh: Mesh,
+    views: int,
+    channels: int,
+    by_image: Mapping[str, jax.ShapeDtypeStruct],
+) -> Batch:
+    """A batch of `placement=host`, by shapes and shardings alone.
+
+    Args:
+      by_image: what facts of one image are.
+    """
+    count, side = config.batch_size, config.image_size
+    each = {
+        'views': ((views, side, side, channels), np.uint8),
+        'examples': ((), np.uint32),
+        **{name: (fact.shape, fact.dtype) for name, fact in by_image.items()},
+    }
+    arrays = {
+        name: jax.ShapeDtypeStruct((count, *shape), dtype, sharding=mesh_lib.batch_sharded(mesh))
+        for name, (shape, dtype) in each.items()
+    }
+    groups = jax.ShapeDtypeStruct((count,), np.int32, sharding=mesh_lib.replicated(mesh))
+    return Batch(arrays, groups, Cropped())
 
 
 def _from_devices(
@@ -94,7 +140,7 @@ def _from_devices(
     check_room(layout, len(rows), mesh, device_memory(jax.local_devices()))
     _warn_if_soft(table.sizes[rows], layout.size, config.image_size)
     pool = device.make_pool(table, sampler, by_image, mesh, layout=layout, crop=crop_of(config))
-    return lambda steps: itertools.repeat(pool, len(steps))
+    return Batches(lambda steps: itertools.repeat(pool, len(steps)), pool)
 
 
 def _warn_if_soft(sizes: Int[np.ndarray, 'n 2'], stored: int, view: int) -> None:

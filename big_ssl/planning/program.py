@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from big_ssl.data.batches import Batch, Cropped, Source
+from big_ssl.data.batches import Source
 from big_ssl.data.device import Pool
-from big_ssl.data.feed import crop_of, stored_layout
+from big_ssl.data.feed import crop_of, host_batch, stored_layout
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
 from big_ssl.models.networks import ClassifierNetwork
@@ -72,14 +72,7 @@ def _batch(
     channels = config.dataset.channels or 3
     if config.dataset.placement == 'device':
         return _pool(config, mesh, images, views, channels, by_image)
-    count, side = config.batch_size, config.image_size
-    each = {'views': (jnp.uint8, (views, side, side, channels)), 'examples': (jnp.uint32, ())}
-    each |= {name: (fact.dtype, fact.shape) for name, fact in by_image.items()}
-    arrays = {
-        name: _array((count, *shape), dtype, batch_sharded(mesh))
-        for name, (dtype, shape) in each.items()
-    }
-    return Batch(arrays, _array((count,), jnp.int32, replicated(mesh)), Cropped())
+    return host_batch(config, mesh, views, channels, by_image)
 
 
 def _pool(

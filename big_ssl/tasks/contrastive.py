@@ -117,10 +117,10 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     first_batch = in_background(lambda: next(batches(range(1))))
     state, loaded = build.start(config, network, optimizer, checkpoints, about, mesh, parts=parts)
     build.log_size(state, plan, images=len(rows), epoch=sampler.epoch)
-    first = first_batch()
     files = {INIT_FROM: loaded, PARAMETERS: build.parameter_table(state)}
+    step = ahead(make_step(config, network, optimizer, schedule, mesh), state, batches.like)
+    first = first_batch()
     workdir_lib.begin(workdir, config.to_dict(), files)
-    step = ahead(make_step(config, network, optimizer, schedule, mesh), state, first)
     with contextlib.closing(MetricsWriter(workdir, int(state.step), config.to_dict())) as writer:
         if int(state.step) == 0:
             save_pairs(config, first, sampler.batch(0).images, manifest, mesh, workdir, writer)

@@ -97,10 +97,11 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         config, network, optimizer, checkpoints, about, mesh, parts=('encoder',)
     )
     build.log_size(state, plan, images=len(data.rows), epoch=sampler.epoch)
-    first = first_batch()
     files = {INIT_FROM: loaded, PARAMETERS: build.parameter_table(state)}
+    make = make_step(config, network, optimizer, schedule, data.task, mesh)
+    step = ahead(make, state, batches.like)
+    first_batch()  # what is wrong with it is said before anything is written
     workdir_lib.begin(workdir, config.to_dict(), files)
-    step = ahead(make_step(config, network, optimizer, schedule, data.task, mesh), state, first)
     predict = trained.make_forward(network, data.task, mesh)
 
     def score(
