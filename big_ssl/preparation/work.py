@@ -204,9 +204,10 @@ def _pool(workers: int) -> Iterator[concurrent.futures.Executor]:
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.kill()
+        # Its thread cannot be waited for where the stop came while that began.
+        pool.shutdown(wait=False, cancel_futures=True)
         raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    pool.shutdown()
 
 
 def _begin() -> None:

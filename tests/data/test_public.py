@@ -89,7 +89,7 @@ def test_a_training_batch_comes_from_a_dataset(config, task, monkeypatch, tmp_pa
                 given.append((batch, len(mapped)))
                 yield batch
 
-        return some
+        return feed.Batches(some, batches.like)
 
     monkeypatch.setattr(feed, '_from_host', watched)
     run = {'contrastive': contrastive, 'supervised': supervised}[task].run
