@@ -235,11 +235,12 @@ from eight on; 3 to 6.5% of true nulls rejected. What is outside of that is in b
 that one or two of them make up: so few say nothing of how much patients differ, and then neither an
 interval nor a test is given.
 
-What is held more often than asked is a figure near 1, or one with five or ten positive patients.
-Its interval cannot lie beyond it, so it can only miss at one end, of which it is allowed 2.5%:
-97.5% is what it should be. Where few are positive nearly every sample then holds the truth: the
-interval of a perfect figure must reach down to what the same patients could hide, and that of a
-worse one may not end above it. The truth of a perfect classifier is always held.
+What is held more often than asked is a figure near 1 (of ten patients, who are alike, 0.86 is), or
+one with five or ten positive patients. Its interval cannot lie beyond it, so it can only miss at
+one end, of which it is allowed 2.5%: 97.5% is what it should be. Where few are positive nearly
+every sample then holds the truth: the interval of a perfect figure must reach down to what the same
+patients could hide, and that of a worse one may not end above it. The truth of a perfect classifier
+is always held.
 """
 _TITLES = {
     'one': 'Intervals of one model',
