@@ -333,14 +333,8 @@ def _with_images(
 
     def fill(place: Int[np.ndarray, ' 2'], *plan: np.ndarray) -> Int[np.ndarray, ' 1']:
         number, chunk = place.tolist()
-        try:
-            load(np.split(under_way[number], count)[chunk], *plan)
-        except Exception as error:
-            if raised is None:
-                raise
-            raised.append(error)
-            return np.array([raised.index(error)])
-        return np.array([-1])
+        out = np.split(under_way[number], count)[chunk]
+        return np.array([_noted(lambda: load(out, *plan), raised)])
 
     def finish(places: Int[np.ndarray, 'count 2']) -> UInt8[np.ndarray, '...']:
         return under_way.finish(int(places[0, 0]))
@@ -369,3 +363,15 @@ def _with_images(
     options.autotune.enabled = False
     options.threading.private_threadpool_size = at_once + 1
     return dataset.with_options(options)
+
+
+def _noted(work: Callable[[], None], raised: list[Exception] | None) -> int:
+    """Where in `raised` stands what the work raised; -1 where that is nothing."""
+    try:
+        work()
+    except Exception as error:
+        if raised is None:
+            raise
+        raised.append(error)
+        return raised.index(error)
+    return -1

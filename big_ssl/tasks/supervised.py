@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -104,17 +105,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     workdir_lib.begin(workdir, config.to_dict(), files)
     predict = trained.make_forward(network, data.task, mesh)
 
-    def score(
-        state: TrainState, split: Split, stop: Any = None, read: Any = evaluation.batches
-    ) -> Scores:
-        of_state = functools.partial(predict, state.params, state.batch_stats)
-
-        def probabilities(rows: np.ndarray) -> np.ndarray:
-            found = inference.over_images(config, data.table, rows, of_state, mesh, stop, read)
-            return found['probabilities']
-
-        return judge.score(config, data.manifest, split, data.task, probabilities)
-
+    score = _scorer(config, data, predict, mesh)
     validated = evaluation.keeping()
 
     def monitor(state: TrainState) -> loop.Metrics:
@@ -142,6 +133,25 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         seen = provenance.at_step(about, int(state.step)) | {'evaluated/checkpoint': selected}
         show = functools.partial(writer.images, int(state.step))
         judge.report(config, workdir, data.manifest, scored, data.task, thresholds, seen, show)
+
+
+def _scorer(
+    config: ConfigDict, data: Data, predict: Callable[..., Any], mesh: Mesh
+) -> Callable[..., Scores]:
+    """Of a state and a split its scores; `predict` is of `trained.make_forward`."""
+
+    def score(
+        state: TrainState, split: Split, stop: Any = None, read: Any = evaluation.batches
+    ) -> Scores:
+        of_state = functools.partial(predict, state.params, state.batch_stats)
+
+        def probabilities(rows: np.ndarray) -> np.ndarray:
+            found = inference.over_images(config, data.table, rows, of_state, mesh, stop, read)
+            return found['probabilities']
+
+        return judge.score(config, data.manifest, split, data.task, probabilities)
+
+    return score
 
 
 def _selected(
