@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from big_ssl import heap
+
 
 def import_tensorflow() -> Any:
     """The module, to which GPUs and TPUs are invisible: JAX has their memory.
@@ -14,7 +16,8 @@ def import_tensorflow() -> Any:
     """
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # what goes wrong is raised, and said once
     os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # of networks, which are JAX's: no line
-    import tensorflow as tf
+    with heap.not_searched():
+        import tensorflow as tf
 
     for kind in ('GPU', 'TPU'):
         tf.config.set_visible_devices([], kind)

@@ -55,8 +55,10 @@ def parse(argv: Sequence[str]) -> Command:
 
 def run(config: ConfigDict, workdir: str, given: frozenset[str] = frozenset()) -> None:
     """Does what `config.task` says in `workdir`; `given` are keys that are not to be changed."""
-    from big_ssl.train import compilation, distributed  # JAX starts here
+    with heap.not_searched():
+        from big_ssl.train import compilation, distributed  # JAX starts here
 
+        importlib.import_module(f'big_ssl.tasks.{config.task}')
     compilation.keep_compiled()
     distributed.start()
     command_line.start_lines_with(distributed.name())

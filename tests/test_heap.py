@@ -1,11 +1,14 @@
 """Programs in processes of their own: what they were told, and what the system says of them."""
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from big_ssl import heap
 
 pytestmark = pytest.mark.skipif(
     sys.platform != 'linux', reason='large pages are asked for on Linux'
@@ -55,3 +58,30 @@ def test_training_has_large_pages(tmp_path):
     ended = run('-m', 'big_ssl.main', f'--config={config}', '--workdir=unused')
     assert ended.returncode == 2
     assert 'glibc.malloc.hugetlb=1' in ended.stderr
+
+
+def test_imports_are_not_searched_for_garbage_and_what_follows_is():
+    found = []
+    gc.callbacks.append(lambda phase, info: found.append(phase))
+    try:
+        with heap.not_searched():
+            kept = [[] for _ in range(100_000)]
+        assert not found and gc.isenabled() and gc.get_freeze_count() >= len(kept)
+        del kept
+        lost: list = [[] for _ in range(100_000)]
+        lost.append(lost)
+        assert found
+    finally:
+        gc.callbacks.pop()
+        gc.unfreeze()
+
+
+def test_a_search_that_was_off_stays_off():
+    gc.disable()
+    try:
+        with heap.not_searched():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.unfreeze()
+        gc.enable()
