@@ -34,7 +34,7 @@ def rival(setting: Setting) -> Figures:
         stem=network.stem,
         image_size=network.image_size,
         batch=setting.batch,
-        temperature=config.temperature,
+        temperature=config.method.temperature,
         rate=config.optimizer.learning_rate * setting.batch / 256,
         compiler=setting.compiler,
         seconds=setting.seconds,

@@ -54,11 +54,11 @@ def step(setting: Setting) -> Figures:
     figures = whole.figures(setting)
     state = whole.state
     z = jax.random.normal(
-        jax.random.key(0), (config.batch_size, config.views, config.model.projection_size)
+        jax.random.key(0), (config.batch_size, config.views, config.method.projection_size)
     )
 
     def loss(z: jax.Array) -> jax.Array:
-        return nt_xent(z, batch.groups, config.temperature, mesh=training.mesh)[0]
+        return nt_xent(z, batch.groups, config.method.temperature, mesh=training.mesh)[0]
 
     def update(params: Any, opt_state: Any, grads: Any) -> tuple[Any, Any]:
         updates, opt_state = training.optimizer.update(grads, opt_state, params)

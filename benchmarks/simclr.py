@@ -16,8 +16,8 @@ from big_ssl.data.batches import Batch, Cropped
 from big_ssl.data.sampler import Sampler
 from big_ssl.data.training import make_units
 from big_ssl.losses.ntxent import nt_xent
-from big_ssl.models.networks import ContrastiveNetwork
-from big_ssl.tasks import build, contrastive
+from big_ssl.methods import Method, simclr
+from big_ssl.tasks import build
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.loop import StepFn
 from big_ssl.train.state import TrainState, initial_state
@@ -27,16 +27,22 @@ from big_ssl.train.state import TrainState, initial_state
 class Training:
     """The parts of a run of pre-training on one device."""
 
-    config: ConfigDict
-    mesh: Mesh
-    network: ContrastiveNetwork
+    method: Method
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
+
+    @property
+    def config(self) -> ConfigDict:
+        return self.method.config
+
+    @property
+    def mesh(self) -> Mesh:
+        return self.method.mesh
 
     def state(self) -> TrainState:
         """Fresh parameters; a step uses them up."""
         return initial_state(
-            self.network,
+            self.method.network,
             self.optimizer,
             image_size=self.config.image_size,
             seed=self.config.seed,
@@ -45,27 +51,23 @@ class Training:
 
 
 def training_of(config: ConfigDict) -> Training:
-    """What `tasks.contrastive.run` makes of a config, on the first device."""
+    """What `tasks.training.run` makes of a config, on the first device."""
     epoch = config.batch_size
-    schedule = build.make_schedule(config, build.make_plan(config, epoch), epoch)
-    return Training(
-        config,
-        mesh_lib.make_mesh(jax.devices()[:1]),
-        contrastive.make_network(config),
-        build.make_optimizer(config, schedule),
-        schedule,
-    )
+    plan = build.make_plan(config, epoch)
+    schedule = build.make_schedule(config, plan, epoch)
+    mesh = mesh_lib.make_mesh(jax.devices()[:1])
+    method = simclr.make(config, build.make_encoder(config), mesh, plan.total)
+    return Training(method, build.make_optimizer(config, schedule), schedule)
 
 
 def whole_step(training: Training) -> StepFn:
     """The step of pre-training as it is, augmentation and, of images on the device, crops too."""
-    made = training.network, training.optimizer, training.schedule, training.mesh
-    return contrastive.make_step(training.config, *made)
+    return build.make_step(training.method, training.optimizer, training.schedule)
 
 
 def ready_step(training: Training) -> StepFn:
     """The same step on the batches of `ready_views`: network, loss and optimiser alone."""
-    network, mesh = training.network, training.mesh
+    network, mesh = training.method.network, training.mesh
 
     def loss_fn(params: Any, state: TrainState, batch: Batch) -> tuple[jax.Array, Any]:
         variables = {'params': params, 'batch_stats': state.batch_stats}
@@ -76,8 +78,8 @@ def ready_step(training: Training) -> StepFn:
         )
         z = found['z'].reshape(b, v, -1)
         with jax.named_scope('loss'):
-            loss, metrics = nt_xent(z, batch.groups, training.config.temperature, mesh=mesh)
-        return loss, (metrics, updates['batch_stats'])
+            loss, metrics = nt_xent(z, batch.groups, training.config.method.temperature, mesh=mesh)
+        return loss, (metrics, {'batch_stats': updates['batch_stats']})
 
     return build.make_update(loss_fn, training.optimizer, training.schedule, mesh)
 

@@ -3,7 +3,7 @@
   python -m benchmarks.start FILE.json FLAGS…      # one run of big_ssl.main, watched
 
 A run as users start it, on drawn images: once with nothing compiled before, then with what that
-left. It is watched by timers around the functions that `tasks.contrastive.run` calls one after the
+left. It is watched by timers around the functions that `tasks.training.run` calls one after the
 other; what runs beside them in threads is said apart.
 """
 
@@ -30,7 +30,7 @@ _IMPORTS = 'interpreter_and_imports'
 _REST = 'between_these'
 _BESIDE = 'beside'
 _PACKAGES = 8  # that take longest, of the imports
-_IMPORTED = 'import big_ssl.main, big_ssl.tasks.contrastive'
+_IMPORTED = 'import big_ssl.main, big_ssl.tasks.training'
 _IMPORT_TIME = re.compile(r'import time:\s+(\d+) \|\s+\d+ \|\s+([\w.]+)')
 
 
@@ -178,7 +178,8 @@ class _Timers:
 def _watch_run(timers: _Timers) -> None:
     """Timers around what a pre-training does one after the other up to its first step."""
     from big_ssl.data import datasets, training
-    from big_ssl.tasks import build, contrastive, monitor
+    from big_ssl.tasks import build, monitor, pretraining
+    from big_ssl.tasks import training as run
     from big_ssl.train import compilation, distributed
     from big_ssl.train import workdir as workdir_lib
 
@@ -190,9 +191,9 @@ def _watch_run(timers: _Timers) -> None:
     timers.watch(training, 'make_units', 'table')
     timers.watch(datasets, 'open_images', 'headers')
     timers.watch(build, 'start', 'state')
-    timers.watch(contrastive, 'save_pairs', 'pairs_picture')
-    timers.watch(contrastive, 'MetricsWriter', 'metrics_writer')
-    timers.watch_background(contrastive, 'in_background', 'first_batch', 'first_batch')
+    timers.watch(pretraining.Observer, 'begin', 'pairs_picture')
+    timers.watch(run, 'MetricsWriter', 'metrics_writer')
+    timers.watch_background(run, 'in_background', 'first_batch', 'first_batch')
     timers.watch_background(compilation, 'in_background', 'waiting_for_program', 'compile_or_load')
 
 

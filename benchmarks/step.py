@@ -89,7 +89,7 @@ def _ours(training: Training, augment: bool) -> Callable[[], float]:
     keep_compiled()
     changes: dict[str, Any] = {
         'model.dtype': 'float32',
-        'temperature': _TEMPERATURE,
+        'method.temperature': _TEMPERATURE,
         'optimizer.name': 'lars',
         'optimizer.learning_rate': _RATE,
         'optimizer.scaling': 'none',

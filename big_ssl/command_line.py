@@ -29,6 +29,7 @@ from big_ssl.errors import (
 log = logging.getLogger(__name__)
 
 _OF_CONFIG = re.compile(r'(--?(?:no)?config\.)([^=]+)(=.*)?', re.DOTALL)
+_SWITCH = re.compile(r'--?config(\.\w+)?\.(task|method\.name)|--?config')
 HELP = frozenset({'--help', '-h', '--helpfull'})
 
 
@@ -62,33 +63,50 @@ def read(
     # ml_collections wants the config file before what overrides it.
     argv = [argv[0], *sorted(argv[1:], key=lambda flag: not flag.startswith('--config='))]
     argv, retired = _by_names_of_now(argv)
+    switches, others = _switches(argv)
     values = flags.FlagValues()
     define(values)
-    holder = config_flags.DEFINE_config_file(
-        'config',
-        None,
-        'A file of configs/, with :VARIANT if it has one.',
-        flag_values=values,
-        lock_config=True,
-        sys_argv=list(argv),
-    )
     try:
-        rest = values(list(argv))
+        first = flags.FlagValues()
+        file = config_flags.DEFINE_config_file(
+            'config', None, '', flag_values=first, lock_config=True, sys_argv=switches
+        )
+        first(switches)
+        if not first['config'].present:
+            raise InputError(f'--config is missing; for example: {example}')
+        config_lib.keys(file.value)  # raises here what went wrong with the file
+        holder = config_flags.DEFINE_config_dict(
+            'config', file.value, flag_values=values, sys_argv=others
+        )
+        rest = values(others)
     except InputError:
         raise
+    except OSError as error:
+        raise InputError(f'--config: {_first_line(error)}') from None
     except Exception as error:  # whatever a config file or a parser of flags raises
         raise InputError(_explain(error, argv, values)) from None
     if len(rest) > 1:
         raise InputError(f'unexpected argument {rest[1]!r}; flags are --NAME=VALUE')
-    if not values['config'].present:
-        raise InputError(f'--config is missing; for example: {example}')
-    try:
-        given = frozenset(config_flags.get_override_values(values['config']))
-        config_lib.keys(holder.value)  # raises here what went wrong with the file
-        _say_retired(holder.value, retired)
-        return Command(holder.value, given, values)
-    except OSError as error:
-        raise InputError(f'--config: {_first_line(error)}') from None
+    given = frozenset(
+        key for each in (first, values) for key in config_flags.get_override_values(each['config'])
+    )
+    _say_retired(holder.value, retired)
+    return Command(holder.value, given, values)
+
+
+def _switches(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The config file with the keys that bring others (`method.name`), and all other arguments."""
+    parts: tuple[list[str], list[str]] = ([argv[0]], [argv[0]])
+    to: list[str] | None = None  # where the value of `--config.KEY VALUE` goes
+    for argument in argv[1:]:
+        if to is not None and not argument.startswith('-'):
+            to.append(argument)
+            to = None
+            continue
+        first = bool(_SWITCH.fullmatch(argument.partition('=')[0]))
+        parts[not first].append(argument)
+        to = parts[0] if first and '=' not in argument else None
+    return parts
 
 
 def exit_code(action: Callable[[], None]) -> int:
@@ -162,7 +180,9 @@ def _by_names_of_now(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _by_name_of_now(start: str, key: str, value: str | None) -> str:
-    return f'{start}{earlier_configs.name_now(key)}{value or ""}'
+    if (name := earlier_configs.name_now(key)) != key:
+        log.warning('--config.%s is called --config.%s now', key, name)
+    return f'{start}{name}{value or ""}'
 
 
 def _say_retired(config: ConfigDict, keys: Iterable[str]) -> None:

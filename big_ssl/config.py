@@ -9,11 +9,12 @@ import functools
 import logging
 import math
 from collections.abc import Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from big_ssl import earlier_configs
+from big_ssl import earlier_configs, methods
 from big_ssl.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,9 @@ log = logging.getLogger(__name__)
 DURATIONS = ('total', 'warmup', 'checkpoint_every', 'monitor_every', 'log_every')
 UNITS = ('steps', 'epochs', 'examples', 'percent')
 DATASETS = ('manifest', 'records', 'phantom', 'phantom_elsewhere')
-TASKS = ('contrastive', 'supervised', 'evaluate', 'predict', 'embed')
+PRETRAINING, FINETUNING = 'contrastive', 'supervised'
+TRAINING = {PRETRAINING: 'simclr', FINETUNING: 'classify'}  # and the method that is usual for it
+TASKS = (*TRAINING, 'evaluate', 'predict', 'embed')
 # Weights fit only what has the same; a run that trains nothing takes it over from their training.
 OF_ENCODER = ('model.backbone', 'model.depth', 'model.width', 'model.stem', 'model.padding',
               'init_normalization')  # fmt: skip
@@ -37,25 +40,75 @@ FROM_SCRATCH = {key: choices[0] for key, choices in AUTO.items()}
 
 
 class Settings(ConfigDict):
-    """The settings of a run. A config file of an earlier version may set keys that no longer exist:
-    they are dropped, and a line says why."""
+    """The settings of a run.
+
+    `task` brings the method that is usual for it, unless the one at hand is of that kind. A config
+    file of an earlier version may set keys that no longer exist or have another name: a line says
+    so.
+    """
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key in earlier_configs.RETIRED:
-            _say_retired(key)
+            _say(earlier_configs.RETIRED[key])
+        elif key in earlier_configs.RENAMED:
+            name = earlier_configs.RENAMED[key]
+            _say(f'{key} is called {name} now')
+            self.update_from_flattened_dict({name: value})
+        else:
+            super().__setitem__(key, value)
+            if key == 'task' and 'method' in self and value in TRAINING:
+                self._bring_method(value)
+
+    def _bring_method(self, task: str) -> None:
+        if task != method_of(self).TASK:
+            self.method.name = TRAINING[task]
+
+
+class MethodSettings(ConfigDict):
+    """`name`, and the keys that the module of that method has: another name brings others."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key != 'name' or value == self.get('name'):
+            super().__setitem__(key, value)
+            return
+        own = {name: about.default for name, about in methods.load(value).KEYS.items()}
+        with self.unlocked():
+            for name in list(self):
+                del self[name]
+            for name, default in {'name': value, **own}.items():
+                super().__setitem__(name, default)
+
+
+class ModelSettings(ConfigDict):
+    """Keys of the network. Those that moved to the method are set there (in a config file)."""
+
+    def __init__(self, run: Settings | None = None) -> None:
+        super().__init__()
+        object.__setattr__(self, '_run', run)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if (name := f'model.{key}') in earlier_configs.RENAMED and self._run is not None:
+            self._run[name] = value
         else:
             super().__setitem__(key, value)
 
 
 @functools.cache  # a study reads a file for each of its runs
-def _say_retired(key: str) -> None:
-    log.warning('config: %s', earlier_configs.RETIRED[key])
+def _say(line: str) -> None:
+    log.warning('config: %s', line)
+
+
+def method_of(config: Mapping[str, Any]) -> ModuleType:
+    """The module of the config's method; raises InputError where there is none."""
+    return methods.load(config['method']['name'])
 
 
 def defaults() -> ConfigDict:
     """Every key with its default; `None` marks a key without one."""
     config = Settings()
-    config.task = 'contrastive'  # contrastive | supervised | evaluate | predict | embed
+    config.task = PRETRAINING  # contrastive | supervised | evaluate | predict | embed
+    config.method = MethodSettings()
+    config.method.name = TRAINING[PRETRAINING]  # see big_ssl/methods
     config.seed = 0
     _add_data(config)
     _add_durations(config)
@@ -116,7 +169,6 @@ def _add_durations(config: ConfigDict) -> None:
 def _add_views(config: ConfigDict) -> None:
     config.pairing = 'augment'  # augment: crops of one image | case: distinct images of a case
     config.views = 2
-    config.mask_same_patient = True  # images of the anchor's patient are not its negatives
     config.batch_size = 512  # global, in examples (each has `views` views)
     # A batch larger than memory: so many parts one after the other, the gradient that of the whole
     # (GradCache) under batch statistics of each part; exactly, with model.batch_norm=frozen.
@@ -138,8 +190,8 @@ def _add_views(config: ConfigDict) -> None:
     config.augment.rotation_degrees = 0.0
 
 
-def _add_model(config: ConfigDict) -> None:
-    config.model = ConfigDict()
+def _add_model(config: Settings) -> None:
+    config.model = ModelSettings(config)
     config.model.backbone = 'resnet'  # resnet | bit: ResNet-v2 with group normalisation
     config.model.depth = 50  # 18 | 34 | 50 | 101 | 152 | 200
     config.model.width = 1.0  # 0.25 to 4
@@ -148,8 +200,6 @@ def _add_model(config: ConfigDict) -> None:
     config.model.padding = 'auto'
     config.model.batch_norm = 'batch'  # batch: its statistics | frozen: those of init_from, kept
     config.model.dtype = 'auto'  # auto: bfloat16 on accelerators | float32 | bfloat16
-    config.model.projection_layers = 2
-    config.model.projection_size = 128
     # A workdir of big_ssl, or weights of others: .safetensors, .pth, .npz, TensorFlow's (README)
     config.init_from = config_dict.placeholder(str)
     config.init_prefix = config_dict.placeholder(str)  # of names, where that holds several networks
@@ -166,8 +216,6 @@ def _add_model(config: ConfigDict) -> None:
 
 
 def _add_optimizer(config: ConfigDict) -> None:
-    config.temperature = 0.1  # contrastive
-    config.label_smoothing = 0.0  # supervised
     config.optimizer = ConfigDict()
     config.optimizer.name = 'lars'  # lars | sgd | adam
     config.optimizer.learning_rate = 0.3
@@ -240,11 +288,21 @@ def settle(config: ConfigDict, overridden: Iterable[str] = ()) -> ConfigDict:
     _check_backbone(config)
     _check_numbers(config)
     _check_judged(config)
-    if config.task == 'contrastive' and config.batch_size < 2:
-        raise InputError('config: batch_size=1 leaves no example to be a negative; use 2 or more')
-    if config.label_smoothing and config.task == 'supervised' and config.labels.kind == 'multi':
-        raise InputError('config: label_smoothing is for labels.kind=single')
+    if config.task in TRAINING:
+        _check_method(config)
     return config
+
+
+def _check_method(config: ConfigDict) -> None:
+    """By what its module says."""
+    method, name = method_of(config), config.method.name
+    if config.task != method.TASK:
+        raise InputError(
+            f'config: method.name={name} is for task={method.TASK}, not for task={config.task}'
+        )
+    for key, about in method.KEYS.items():
+        about.check(f'method.{key}', config.method[key])
+    getattr(method, 'check', lambda config: None)(config)
 
 
 def _one_unit(config: ConfigDict, name: str, overridden: set[str]) -> None:
@@ -336,13 +394,10 @@ def _check_numbers(config: ConfigDict) -> None:
         'batch_size': (1, math.inf),
         'chunks': (1, math.inf),
         'image_size': (8, 4096),
-        'views': (2, 64),
+        'views': (1, 64),
         'label_fraction': (1e-9, 1),
-        'temperature': (1e-4, math.inf),
         'seed': (0, 2**31 - 1),
         'model.width': (0.25, 4),
-        'model.projection_layers': (1, 8),
-        'label_smoothing': (0, 0.999),
         'crop.evaluation': (0.01, 1),
         'crop.min_object_covered': (0, 1),
         'monitor.knn_k': (1, 10**6),

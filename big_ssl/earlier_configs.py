@@ -10,6 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from big_ssl import methods
+
 # Each key that is younger than `config.json`, and the value that means what was done without it.
 ADDED: dict[str, Any] = {
     'chunks': 1,
@@ -23,9 +25,16 @@ RETIRED: dict[str, str] = {
     'bootstrap_replicates': 'intervals are computed in closed form; bootstrap_replicates is no '
     'longer read',
 }
-# Each former name of a key that exists, and its name now.
-RENAMED: dict[str, str] = {}
+# Each former name of a key, and its name now; what another method has is dropped where stored.
+RENAMED: dict[str, str] = {
+    'temperature': 'method.temperature',
+    'mask_same_patient': 'method.mask_same_patient',
+    'model.projection_layers': 'method.projection_layers',
+    'model.projection_size': 'method.projection_size',
+    'label_smoothing': 'method.label_smoothing',
+}
 
+_METHODS = {'supervised': 'classify'}  # before `method.name` existed, by task; else SimCLR
 _NOTHING = object()
 
 
@@ -37,7 +46,7 @@ def up_to_date(config: Mapping[str, Any]) -> dict[str, Any]:
     version comes back equal.
     """
     found = _by_names_of_now(config)
-    for key, value in ADDED.items():
+    for key, value in _added(found).items():
         _put(found, key, value)
     return found
 
@@ -55,11 +64,13 @@ def go_on(config: ConfigDict, begun_with: Mapping[str, Any], given: Collection[s
     Returns:
       What was changed, as KEY=VALUE.
     """
-    before = _by_names_of_now(begun_with)
+    before, ours = _by_names_of_now(begun_with), config.to_dict()
     changed = {
         key: value
-        for key, value in ADDED.items()
-        if key not in given and _at(before, key) is _NOTHING and config[key] != value
+        for key, value in _added(before).items()
+        if key not in given
+        and _at(before, key) is _NOTHING
+        and _at(ours, key) not in (value, _NOTHING)
     }
     config.update_from_flattened_dict(changed)
     return [f'{key}={value}' for key, value in changed.items()]
@@ -67,6 +78,8 @@ def go_on(config: ConfigDict, begun_with: Mapping[str, Any], given: Collection[s
 
 def name_now(key: str) -> str:
     """A key of a run, or STAGE.KEY of a study, by its name now."""
+    if key in RENAMED.values():
+        return key
     part, _, rest = key.partition('.')
     return RENAMED.get(key) or (f'{part}.{RENAMED[rest]}' if rest in RENAMED else key)
 
@@ -81,12 +94,28 @@ def retired(key: str) -> tuple[str, str] | None:
 
 def _by_names_of_now(config: Mapping[str, Any]) -> dict[str, Any]:
     found = copy.deepcopy(dict(config))
+    method = found.setdefault('method', {'name': _METHODS.get(found.get('task', ''), 'simclr')})
     for old, new in RENAMED.items():
-        if (value := _take(found, old)) is not _NOTHING:
+        if (value := _take(found, old)) is not _NOTHING and _is_key_of(method, new):
             _put(found, new, value)
     for key in RETIRED:
         _take(found, key)
     return found
+
+
+def _added(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`ADDED`, and the keys of the config's method, whose defaults mean what was done before."""
+    method = config['method']['name']
+    keys = methods.load(method).KEYS
+    return ADDED | {f'method.{key}': about.default for key, about in keys.items()}
+
+
+def _is_key_of(method: Mapping[str, Any], key: str) -> bool:
+    """Whether a run by this method has the key."""
+    return (
+        not key.startswith('method.')
+        or key.removeprefix('method.') in methods.load(method['name']).KEYS
+    )
 
 
 def _at(config: Any, key: str) -> Any:

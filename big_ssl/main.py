@@ -58,7 +58,7 @@ def run(config: ConfigDict, workdir: str, given: frozenset[str] = frozenset()) -
     with heap.not_searched():
         from big_ssl.train import compilation, distributed  # JAX starts here
 
-        importlib.import_module(f'big_ssl.tasks.{config.task}')
+        importlib.import_module(_module(config))
     compilation.keep_compiled()
     distributed.start()
     command_line.start_lines_with(distributed.name())
@@ -81,13 +81,17 @@ def _work(config: ConfigDict, workdir: str, given: frozenset[str]) -> None:
         if (folder / RESULT).exists():
             log.info('already done: %s', folder / RESULT)
             return
-        task = importlib.import_module(f'big_ssl.tasks.{config.task}')
+        task = importlib.import_module(_module(config))
         try:
             task.run(config, folder)
         except Diverged as error:
             workdir_lib.record_divergence(folder, str(error))
             raise
     log.info('done: %s and %s', folder / RESULT, folder / REPORT)
+
+
+def _module(config: ConfigDict) -> str:
+    return f'big_ssl.tasks.{"training" if config.task in config_lib.TRAINING else config.task}'
 
 
 def main(argv: Sequence[str] = tuple(sys.argv)) -> int:

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from big_ssl.config import PRETRAINING
 from big_ssl.errors import InputError
 
 
@@ -26,7 +27,7 @@ def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
         config.warmup_epochs = None
         config.warmup_percent = 5.0
         config.labels.classes, config.labels.other = (), ''
-        tune = _demo_pretraining if config.task == 'contrastive' else _demo_finetuning
+        tune = _demo_pretraining if config.task == PRETRAINING else _demo_finetuning
         tune(config)
     elif variant:
         raise InputError(f'config: unknown variant {variant!r}; the only one is :demo')
@@ -39,7 +40,7 @@ def _demo_pretraining(config: ConfigDict) -> None:
     config.optimizer.learning_rate = 0.002
     config.optimizer.scaling = 'none'
     config.optimizer.weight_decay = 1e-4
-    config.temperature = 0.2
+    config.method.temperature = 0.2
     config.crop.area = (0.6, 1.0)
     config.augment.jitter_strength = 0.3
     config.augment.blur_probability = 0.0

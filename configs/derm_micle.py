@@ -18,7 +18,7 @@ from big_ssl.variants import choose_variant
 def get_config(variant: str = '') -> ConfigDict:
     config = defaults()
     config.pairing = 'case'
-    config.mask_same_patient = True  # open: several cases of one patient in a batch; we mask them
+    config.method.mask_same_patient = True  # open: several cases of a patient in a batch; masked
     config.batch_size = 128  # recalled
     config.total_epochs = None
     config.total_steps = 100_000  # recalled
@@ -28,6 +28,6 @@ def get_config(variant: str = '') -> ConfigDict:
     config.optimizer.learning_rate = 0.1  # recalled; open whether base or final rate: taken as base
     config.optimizer.scaling = 'linear'
     config.optimizer.weight_decay = 1e-6
-    config.temperature = 0.1
+    config.method.temperature = 0.1
     config.crop.min_object_covered = 0.1  # code
     return choose_variant(config, variant)

@@ -27,7 +27,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config.optimizer.learning_rate = 0.3  # recalled; open whether base or final rate: taken as base
     config.optimizer.scaling = 'linear'
     config.optimizer.weight_decay = 1e-6
-    config.temperature = 0.1
+    config.method.temperature = 0.1
     config.crop.min_object_covered = 0.1  # code
     config.augment.jitter_strength = 1.0  # recalled
     return choose_variant(config, variant)

@@ -25,6 +25,6 @@ def get_config(variant: str = '') -> ConfigDict:
     config.optimizer.learning_rate = 0.3
     config.optimizer.scaling = 'linear'
     config.optimizer.weight_decay = 1e-6
-    config.temperature = 0.1
+    config.method.temperature = 0.1
     config.crop.min_object_covered = 0.1  # code
     return choose_variant(config, variant)

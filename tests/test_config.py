@@ -25,12 +25,12 @@ PUBLISHED = {
     'imagenet_simclr': {
         'task': 'contrastive', 'pairing': 'augment', 'views': 2,
         'batch_size': 4096, 'total_epochs': 1000, 'total_steps': None, 'warmup_epochs': 10,
-        'image_size': 224, 'temperature': 0.1,
+        'image_size': 224, 'method.temperature': 0.1,
         'optimizer.name': 'lars', 'optimizer.learning_rate': 0.3, 'optimizer.scaling': 'linear',
         'optimizer.schedule': 'cosine', 'optimizer.momentum': 0.9, 'optimizer.nesterov': False,
         'optimizer.weight_decay': 1e-6,
         'model.depth': 50, 'model.width': 1.0, 'model.stem': 'standard',
-        'model.projection_layers': 2, 'model.projection_size': 128,
+        'method.projection_layers': 2, 'method.projection_size': 128,
         'crop.area': (0.08, 1.0), 'crop.aspect': (0.75, 4 / 3), 'crop.evaluation': 0.875,
         'crop.min_object_covered': 0.1,
         'augment.jitter_strength': 1.0, 'augment.jitter_probability': 0.8,
@@ -42,7 +42,7 @@ PUBLISHED = {
     'derm_simclr': {
         'task': 'contrastive', 'pairing': 'augment', 'views': 2,
         'batch_size': 512, 'total_steps': 150_000, 'total_epochs': None, 'warmup_epochs': 10,
-        'image_size': 224, 'temperature': 0.1,
+        'image_size': 224, 'method.temperature': 0.1,
         'optimizer.name': 'lars', 'optimizer.learning_rate': 0.3, 'optimizer.scaling': 'linear',
         'optimizer.schedule': 'cosine', 'optimizer.weight_decay': 1e-6,
         'model.depth': 50, 'model.width': 1.0,
@@ -52,9 +52,9 @@ PUBLISHED = {
         'splits.train': 'train',
     },
     'derm_micle': {
-        'task': 'contrastive', 'pairing': 'case', 'views': 2, 'mask_same_patient': True,
+        'task': 'contrastive', 'pairing': 'case', 'views': 2, 'method.mask_same_patient': True,
         'batch_size': 128, 'total_steps': 100_000, 'total_epochs': None, 'warmup_epochs': 10,
-        'image_size': 224, 'temperature': 0.1,
+        'image_size': 224, 'method.temperature': 0.1,
         'optimizer.name': 'lars', 'optimizer.learning_rate': 0.1, 'optimizer.scaling': 'linear',
         'optimizer.schedule': 'cosine', 'optimizer.weight_decay': 1e-6,
         'model.depth': 50, 'model.width': 1.0,
@@ -77,7 +77,7 @@ PUBLISHED = {
     },
     'chexpert_simclr': {
         'task': 'contrastive', 'batch_size': 1024, 'total_steps': 100_000, 'image_size': 224,
-        'temperature': 0.1, 'optimizer.name': 'lars', 'optimizer.learning_rate': 0.5,
+        'method.temperature': 0.1, 'optimizer.name': 'lars', 'optimizer.learning_rate': 0.5,
         'crop.area': (0.08, 1.0), 'crop.min_object_covered': 0.1,
         'augment.jitter_strength': 0.5, 'augment.rotation_degrees': 45.0,
         'augment.flip_horizontal': 0.5, 'augment.blur_probability': 0.0, 'splits.train': 'train',
@@ -126,7 +126,9 @@ def test_every_published_setting_has_a_file():
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_every_config_loads_with_the_default_keys_locked(path, variant):
     config = settle(load(path, variant))
-    assert keys(config) == keys(defaults())
+    expected = defaults()
+    expected.method.name = config.method.name
+    assert keys(config) == keys(expected)
     assert config.is_locked and config.optimizer.is_locked
     with pytest.raises((AttributeError, KeyError)):
         config.batchsize = 3
@@ -288,11 +290,10 @@ def test_choices(key, value, hint):
         ('image_size', [7, 4097]),
         ('views', [1, 65]),
         ('label_fraction', [0.0, 1.01, float('nan')]),
-        ('temperature', [0.0, -0.1, float('nan')]),
+        ('method__temperature', [0.0, -0.1, float('nan')]),
         ('seed', [-1, 2**31]),
         ('model__width', [0.2, 4.1]),
-        ('model__projection_layers', [0]),
-        ('label_smoothing', [-0.1, 1.0]),
+        ('method__projection_layers', [0]),
         ('crop__evaluation', [0.0, 1.1]),
         ('crop__min_object_covered', [-0.1, 1.1, float('nan')]),
         ('monitor__knn_k', [0]),
@@ -335,8 +336,14 @@ def test_what_is_judged(key, values):
             settle(with_values(**{key: value}))
 
 
+def test_bounds_of_a_classifier():
+    for value in (-0.1, 1.0):
+        with pytest.raises(InputError, match=f'method.label_smoothing={value} is outside'):
+            settle(with_values(task='supervised', method__label_smoothing=value))
+
+
 def test_smoothing_is_of_one_label():
-    several = {'task': 'supervised', 'labels__kind': 'multi', 'label_smoothing': 0.1}
+    several = {'task': 'supervised', 'labels__kind': 'multi', 'method__label_smoothing': 0.1}
     with pytest.raises(InputError, match='label_smoothing is for labels.kind=single'):
         settle(with_values(**several))
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from big_ssl import command_line, config, earlier_configs, main, study
+from big_ssl import command_line, config, earlier_configs, main, methods, study
 from big_ssl.errors import InputError
 from big_ssl.studies import design
 from big_ssl.train import workdir as workdir_lib
@@ -19,7 +19,7 @@ WHY = 'intervals are computed in closed form; bootstrap_replicates is no longer 
 def lines(caplog):
     """Those that are said, from the first one on."""
     caplog.set_level(logging.INFO, 'big_ssl')
-    config._say_retired.cache_clear()
+    config._say.cache_clear()
     return caplog
 
 
@@ -35,15 +35,18 @@ def test_the_tables_are_of_keys_that_are_or_are_not():
     now = set(config.keys(config.defaults()))
     assert set(earlier_configs.ADDED) <= now
     assert not now & (set(earlier_configs.RETIRED) | set(earlier_configs.RENAMED))
-    assert set(earlier_configs.RENAMED.values()) <= now
+    of_methods = {f'method.{key}' for name in methods.names() for key in methods.load(name).KEYS}
+    assert set(earlier_configs.RENAMED.values()) <= now | of_methods
 
 
 def test_an_earlier_config_by_hand():
     stored = {
         'seed': 3,
         'bootstrap_replicates': 200,
+        'temperature': 0.5,
+        'label_smoothing': 0.1,
         'crop': {'area': [0.08, 1.0]},
-        'model': {'depth': 18, 'batch_norm': 'frozen'},
+        'model': {'depth': 18, 'batch_norm': 'frozen', 'projection_layers': 3},
         'init_from': None,
     }
     before = copy.deepcopy(stored)
@@ -54,8 +57,17 @@ def test_an_earlier_config_by_hand():
         'model': {'depth': 18, 'batch_norm': 'frozen', 'backbone': 'resnet'},
         'init_from': None,
         'init_normalization': 'none',
+        'method': {
+            'name': 'simclr',
+            'temperature': 0.5,
+            'mask_same_patient': True,
+            'projection_layers': 3,
+            'projection_size': 128,
+        },
     }
     assert stored == before
+    found = earlier_configs.up_to_date(stored | {'task': 'supervised'})
+    assert found['method'] == {'name': 'classify', 'label_smoothing': 0.1}
 
 
 def test_a_config_of_now_comes_back_equal():

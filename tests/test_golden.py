@@ -1,4 +1,6 @@
-"""Every config, resolved, beside the text in tests/golden/: a changed default shows as a diff.
+"""What each config changes of the defaults, beside the text in tests/golden/.
+
+A new key, or a changed default, is a diff of `defaults.txt` alone.
 
 To accept a change: `python -m tests.test_golden`, and read the diff.
 """
@@ -26,17 +28,23 @@ NAMES = ['defaults', *STUDIES] + [
 
 
 def resolved(name: str) -> str:
-    """A line a key that is set; of a study, a line a run."""
+    """A line a key that a config sets otherwise; of a study, a line a run."""
     if name in STUDIES:
         return runs_of(name)
+    values = config_lib.flat(config_lib.defaults())
     if name == 'defaults':
-        config = config_lib.defaults()
-    else:
-        stem, _, variant = name.partition(':')
-        config = runpy.run_path(str(ROOT / f'configs/{stem}.py'))['get_config'](variant)
-        config = config_lib.settle(config)
-    values = {key: config_lib.get(config, key) for key in config_lib.keys(config)}
-    return ''.join(f'{key} = {value!r}\n' for key, value in values.items() if value is not None)
+        return ''.join(f'{key} = {values[key]!r}\n' for key in values if values[key] is not None)
+    stem, _, variant = name.partition(':')
+    config = runpy.run_path(str(ROOT / f'configs/{stem}.py'))['get_config'](variant)
+    found = config_lib.flat(config_lib.settle(config))
+    values |= {
+        f'method.{key}': about.default for key, about in config_lib.method_of(config).KEYS.items()
+    }
+    return ''.join(
+        f'{key} = {value!r}\n'
+        for key, value in found.items()
+        if key not in values or value != values[key]
+    )
 
 
 def runs_of(study: str) -> str:

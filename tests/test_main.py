@@ -46,8 +46,8 @@ def error_of(capsys, *arguments):
         (['--config.batch_size=1.5'], 'flag --config.batch_size=1.5: '),
         (['--config.batch_size='], 'flag --config.batch_size=: '),
         (['--config.batch_size'], 'Missing value for flag --config.batch_size'),
-        (['--config.mask_same_patient=maybe'], 'flag --config.mask_same_patient=maybe: '),
-        (['--config.temperature=warm'], 'flag --config.temperature=warm: '),
+        (['--config.method.mask_same_patient=maybe'], 'flag --config.method.mask_same_patient='),
+        (['--config.method.temperature=warm'], 'flag --config.method.temperature=warm: '),
         (['--config.model=18'], 'flag --config.model=18: '),
         (['--config.model.depth=51'], 'config: model.depth=51 is not one of 18, 34, 50'),
         (['--config.optimizer.name=lasr'], 'optimizer.name=lasr is not one of lars, sgd, adam'),
@@ -120,12 +120,12 @@ def test_values_reach_the_config():
     config, workdir, given = parse([
         'big_ssl', '--workdir=gs://bucket/run', '--config.total_epochs=3', MICLE,
         '--config.optimizer.learning_rate=1', '--config.crop.area=(0.5, 1)',
-        '--noconfig.mask_same_patient', '--config.dataset.manifest=a b/täble.csv',
+        '--noconfig.method.mask_same_patient', '--config.dataset.manifest=a b/täble.csv',
     ])  # fmt: skip
     assert workdir == 'gs://bucket/run' and 'crop.area' in given and 'seed' not in given
     assert config.total_epochs == 3 and config.total_steps is None
     assert config.optimizer.learning_rate == 1.0 and config.crop.area == (0.5, 1)
-    assert config.mask_same_patient is False
+    assert config.method.mask_same_patient is False
     assert config.dataset.manifest == 'a b/täble.csv' and config.dataset.name == 'manifest'
     assert config.batch_size == 64  # the demo's
 

@@ -13,8 +13,8 @@ def training_dataset(config: ConfigDict, *, first_step: int = 0) -> Any:
 
     The `tf.data.Dataset` of `pipeline.training_batches`, whose elements are dictionaries: `views`
     uint8 [b, v, size, size, c], `examples` uint32 [b], `groups` int32 [b], and for
-    `task=supervised` `targets` (class numbers int32 [b], or float32 [b, k] of 0, 1 and NaN). The
-    whole global batch, as with one host.
+    a method that wants labels `targets` (class numbers int32 [b], or float32 [b, k] of 0, 1 and
+    NaN). The whole global batch, as with one host.
 
     Args:
       config: settled (`big_ssl.config.settle`), task contrastive or supervised.
@@ -26,28 +26,21 @@ def training_dataset(config: ConfigDict, *, first_step: int = 0) -> Any:
     import numpy as np
 
     from big_ssl import config as config_lib
-    from big_ssl.data import datasets, feed, labels, pipeline, training
+    from big_ssl.data import datasets, feed, pipeline, training
     from big_ssl.errors import InputError
 
-    manifest = datasets.open_manifest(config)
-    by_image: dict[str, np.ndarray] = {}
-    if config.task == 'contrastive':
-        rows = manifest.rows(config_lib.names(config.splits.train))
-        sampler = training.unlabelled(config, manifest, rows)
-    elif config.task == 'supervised':
-        rows, task = training.learnt(config, manifest)
-        rows = labels.fraction(manifest, rows, config.label_fraction, config.label_seed, task)
-        sampler, by_image = training.labelled(config, manifest, rows, task)
-    else:
+    if config.task not in config_lib.TRAINING:
         raise InputError(f'config: task={config.task} trains nothing')
+    manifest = datasets.open_manifest(config)
+    examples = training.examples(config, manifest, config_lib.method_of(config).LABELS)
     return pipeline.training_batches(
-        datasets.open_images(config, manifest, rows),
-        sampler,
+        datasets.open_images(config, manifest, examples.rows),
+        examples.sampler,
         range(first_step, np.iinfo(np.int64).max),
         slice(None),
         size=config.image_size,
         crop=feed.crop_of(config),
-        by_image=by_image,
+        by_image=examples.by_image,
     )
 
 

@@ -122,5 +122,5 @@ def has_split(manifest: Manifest, joined: str) -> bool:
 
 
 def _reads_all(config: ConfigDict) -> bool:
-    trained = config.task in ('contrastive', 'supervised') or config.classifier != 'trained'
+    trained = config.task in config_lib.TRAINING or config.classifier != 'trained'
     return not trained and config_lib.names(config.splits.evaluate) == (ALL,)

@@ -1,7 +1,7 @@
-"""Encoder and head in one module, for each of the two kinds of training.
+"""Encoder and heads in one module, for each kind of training.
 
-The parameters' first level is `encoder` and `projection` or `classifier`, so that an encoder moves
-from one network to another by its name.
+The parameters' first level is `encoder` and the heads (`projection`, `classifier`), so that an
+encoder moves from one network to another by its name.
 """
 
 import flax.linen as nn
@@ -25,6 +25,22 @@ class ContrastiveNetwork(nn.Module):
 
     def features(self, images: Float[Array, 'n h w c'], train: bool) -> Float[Array, 'n features']:
         return self.encoder(images, train)
+
+
+class PredictingNetwork(nn.Module):
+    """An encoder below a projection, and a prediction of it, for BYOL."""
+
+    encoder: nn.Module
+    projection: nn.Module
+    prediction: nn.Module
+
+    def __call__(
+        self, images: Float[Array, 'n h w c'], train: bool
+    ) -> dict[str, Float[Array, 'n _']]:
+        """Returns `features` [n, features], `z` and `prediction` [n, size]; all float32."""
+        features = self.encoder(images, train)
+        z = self.projection(features, train)
+        return {'features': features, 'z': z, 'prediction': self.prediction(z, train)}
 
 
 class ClassifierNetwork(nn.Module):

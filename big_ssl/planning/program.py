@@ -2,19 +2,18 @@
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from big_ssl import config as config_lib
 from big_ssl.data.batches import Source
 from big_ssl.data.device import Pool
 from big_ssl.data.feed import crop_of, host_batch, stored_layout
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
-from big_ssl.models.networks import ClassifierNetwork
-from big_ssl.tasks import build, contrastive, supervised
+from big_ssl.tasks import build
 from big_ssl.train.loop import StepFn
 from big_ssl.train.mesh import batch_sharded, replicated
 from big_ssl.train.state import TrainState, abstract_state
@@ -35,40 +34,37 @@ def training_step(
       InputError: the config trains nothing, leaves open how much there is to hold, or has a batch
         that does not divide over the devices.
     """
-    if config.task not in ('contrastive', 'supervised'):
+    if config.task not in config_lib.TRAINING:
         raise InputError(f'config: task={config.task} trains nothing: there is no step to plan')
     if config.model.dtype == 'auto':
         config = config.copy_and_resolve_references()
         on_cpu = mesh.devices.flat[0].platform == 'cpu'
         config.model.dtype = 'float32' if on_cpu else 'bfloat16'
     epoch = config.batch_size  # of one step: only constants of the schedule depend on it
-    schedule = build.make_schedule(config, build.make_plan(config, epoch), epoch)
+    plan = build.make_plan(config, epoch)
+    schedule = build.make_schedule(config, plan, epoch)
     optimizer = build.make_optimizer(config, schedule)
-
-    def state_of(network: nn.Module) -> TrainState:
-        return abstract_state(
-            network,
-            optimizer,
-            image_size=config.image_size,
-            mesh=mesh,
-            shard=config.compute.shard,
-        )
-
-    if config.task == 'contrastive':
-        network = contrastive.make_network(config)
-        step = contrastive.make_step(config, network, optimizer, schedule, mesh)
-        return step, state_of(network), _batch(config, mesh, images, {})
-    task = _task(config, classes)
-    classifier = ClassifierNetwork(build.make_encoder(config), task.outputs)
-    step = supervised.make_step(config, classifier, optimizer, schedule, task, mesh)
-    return step, state_of(classifier), _batch(config, mesh, images, {'targets': _target(task)})
+    module = config_lib.method_of(config)
+    task = None if module.LABELS == 'none' else _task(config, classes)
+    method = module.make(config, build.make_encoder(config), mesh, plan.total, task)
+    state = abstract_state(
+        method.network,
+        optimizer,
+        image_size=config.image_size,
+        mesh=mesh,
+        shard=config.compute.shard,
+        extra=method.init,
+    )
+    targets = {} if task is None else {'targets': _target(task)}
+    step = build.make_step(method, optimizer, schedule)
+    return step, state, _batch(config, mesh, images, targets)
 
 
 def _batch(
     config: ConfigDict, mesh: Mesh, images: int, by_image: dict[str, jax.ShapeDtypeStruct]
 ) -> Source:
     """What `data.feed` gives, with facts of an image of these shapes."""
-    views = config.views if config.task == 'contrastive' else 1
+    views = config.views if config.task == config_lib.PRETRAINING else 1
     channels = config.dataset.channels or 3
     if config.dataset.placement == 'device':
         return _pool(config, mesh, images, views, channels, by_image)

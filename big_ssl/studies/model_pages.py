@@ -10,6 +10,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from sklearn.metrics import confusion_matrix
 
+from big_ssl import methods
 from big_ssl.evaluation import embedding_map
 from big_ssl.files import PAIRS
 from big_ssl.report import multiples, pictures
@@ -24,6 +25,7 @@ from big_ssl.tasks.pages import (
     PRETRAINING_CURVES,
     calibration_rule,
 )
+from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.writers import read_metrics
 
 MAPS = {
@@ -158,8 +160,8 @@ def curves(config: ConfigDict, done: Sequence[Run], study: epath.Path) -> Sectio
 def _course(run: Run, study: epath.Path) -> list[dict[str, Any]]:
     """Loss, and what shows on validation whether the weights are good, by step."""
     records = read_metrics(run.folder(study))
-    contrastive = any('contrastive_top1' in record for record in records)
-    labels = PRETRAINING_CURVES if contrastive else FINETUNING_CURVES
+    name = workdir_lib.config_of(str(run.folder(study)))['method']['name']
+    labels = {**methods.load(name).make.figures, **PRETRAINING_CURVES, **FINETUNING_CURVES}
     what = run.facts.get('method') or run.facts['path']
     return [
         {

@@ -55,7 +55,7 @@ def _open(run: Run, by_name: Mapping[str, Run], study: epath.Path) -> None:
     if config.dataset.name in datasets.PHANTOMS:
         return
     log.info('looking at %s, for %s', config.dataset.manifest, run.name)
-    if config.task == 'supervised':
+    if config.task == config_lib.FINETUNING:
         labelled.open_data(config)
     elif config.task == 'evaluate':
         assert run.begins_with is not None
@@ -63,7 +63,11 @@ def _open(run: Run, by_name: Mapping[str, Run], study: epath.Path) -> None:
         trained.agree(config, given, config_lib.flat(theirs))
         _, task = training.learnt(theirs, datasets.open_manifest(theirs))
         labelled.open_judged(config, task)
+    elif config.task == config_lib.PRETRAINING:
+        manifest = datasets.open_manifest(config)
+        wanted = config_lib.method_of(config).LABELS
+        datasets.open_images(config, manifest, training.examples(config, manifest, wanted).rows)
     else:
         manifest = datasets.open_manifest(config)
-        split = config.splits.train if config.task == 'contrastive' else config.splits.evaluate
-        datasets.open_images(config, manifest, manifest.rows(config_lib.names(split)))
+        rows = manifest.rows(config_lib.names(config.splits.evaluate))
+        datasets.open_images(config, manifest, rows)

@@ -82,9 +82,11 @@ class Run:
         earlier_configs.go_on(config, theirs, given)
         theirs = earlier_configs.up_to_date(theirs)
         ours = json.loads(json.dumps(config.to_dict()))
-        trains = config.task in ('contrastive', 'supervised')
+        trains = config.task in config_lib.TRAINING
         for key in config_lib.keys(config):
             if key.startswith('compute.'):  # changes how, not what
+                continue
+            if key.startswith('method.') and not trains:
                 continue
             taken_over = not trains and key in TAKEN_OVER and key not in given
             a, b = (_value(some, key) for some in (ours, theirs))

@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from big_ssl import config as config_lib
+from big_ssl import methods as methods_lib
 from big_ssl.errors import InputError
 
 _HERE = Path(__file__).parent.parent.parent / 'configs'
@@ -126,6 +127,8 @@ def changes(config: ConfigDict, given: frozenset[str], part: str) -> dict[str, A
     of_every = _changed(config.every, config_lib.defaults(), every_given)
     of_stage = _changed(own, _of_file(name, variant), own_given)
     table = _own_table(config, part)
+    if own.task != config.every.task:
+        of_every = {k: value for k, value in of_every.items() if not k.startswith('method.')}
     if table:
         of_every = {k: value for k, value in of_every.items() if not k.startswith(_OF_TABLE)}
     layers = (  # each wins over those before it
@@ -139,7 +142,17 @@ def changes(config: ConfigDict, given: frozenset[str], part: str) -> dict[str, A
     for layer in layers:
         families = {_family(key) for key in layer} - {''}
         found = {key: value for key, value in found.items() if _family(key) not in families} | layer
-    return found
+    return _of_one_method(found, own.method.name)
+
+
+def _of_one_method(found: dict[str, Any], name: str) -> dict[str, Any]:
+    """Without keys of another method than the one that is named, `name` where none is."""
+    keys = methods_lib.load(found.get('method.name', name)).KEYS
+    return {
+        key: value
+        for key, value in found.items()
+        if not key.startswith('method.') or key == 'method.name' or key[len('method.') :] in keys
+    }
 
 
 def is_elsewhere(config: ConfigDict) -> bool:
@@ -167,11 +180,14 @@ def _of_file(name: str, variant: str) -> ConfigDict:
 
 def _changed(config: ConfigDict, origin: ConfigDict, given: set[str]) -> dict[str, Any]:
     """Keys whose value is not that of `origin`, or that were given; no unset units of durations."""
-    found: dict[str, Any] = {}
-    for key in config_lib.keys(origin):
-        value = config_lib.get(config, key)
-        if (value != config_lib.get(origin, key) or key in given) and value is not None:
-            found[key] = value
+    theirs = config_lib.flat(origin)
+    found = {
+        key: value
+        for key, value in config_lib.flat(config).items()
+        if key != FILE
+        and value is not None
+        and (key in given or key not in theirs or value != theirs[key])
+    }
     given_families = {_family(key) for key in given & found.keys()} - {''}
     return {
         key: value
@@ -215,7 +231,7 @@ def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
             part = config[name]
             if name == ELSEWHERE:
                 part.dataset.name = 'phantom_elsewhere'
-            if part.task in ('contrastive', 'supervised'):
+            if part.task in config_lib.TRAINING:
                 part.total_steps = DEMO_STEPS
                 part.monitor_every_percent = part.checkpoint_every_percent = 50.0
     elif variant:

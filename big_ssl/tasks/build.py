@@ -1,11 +1,11 @@
 """From a config to the parts of a run that every kind of training shares."""
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -15,22 +15,25 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
+from big_ssl.data.batches import Source
 from big_ssl.errors import InputError
 from big_ssl.files import PARAMETERS
+from big_ssl.methods import Method
 from big_ssl.models.bit import BiT
 from big_ssl.models.resnet import ResNet
+from big_ssl.tasks import forward
 from big_ssl.train import compilation, init_from, schedules
 from big_ssl.train import optimizer as optimizer_lib
 from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.loop import Plan, StepFn
 from big_ssl.train.mesh import cut, replicated
-from big_ssl.train.state import TrainState, abstract_state, initial_state, layout
+from big_ssl.train.state import TrainState, abstract_state, initial_state, layout, with_extra
 
 log = logging.getLogger(__name__)
 
 _LARGEST = 4  # parts of the network in the log
 Figures = dict[str, jax.Array]
-LossFn = Callable[[Any, TrainState, Any], tuple[jax.Array, tuple[Figures, Any]]]
+LossFn = Callable[[Any, TrainState, Any], tuple[jax.Array, tuple[Figures, dict[str, Any]]]]
 
 
 def make_encoder(config: ConfigDict) -> ResNet | BiT:
@@ -103,6 +106,33 @@ def optimizer_figures(config: ConfigDict) -> Callable[[Any, Any], Figures]:
     return lambda gradients, params: {}
 
 
+def make_step(
+    method: Method, optimizer: optax.GradientTransformation, schedule: optax.Schedule
+) -> StepFn:
+    """One step of training by a method, compiled: (state, batch) → (state, metrics).
+
+    Raises:
+      InputError: the batch does not divide over the devices and `config.chunks`.
+    """
+    config, mesh = method.config, method.mesh
+    forward.check_chunks(config, mesh)
+
+    def loss_fn(params: Any, state: TrainState, source: Source) -> tuple[jax.Array, Any]:
+        views = forward.Views(config, source.drawn(state.step), state.step, mesh)
+        loss, figures, changed = method.loss(params, state, views)
+        return loss, (figures, changed)
+
+    return make_update(
+        loss_fn,
+        optimizer,
+        schedule,
+        mesh,
+        config.compute.shard,
+        optimizer_figures(config),
+        method.after_update,
+    )
+
+
 def make_update(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
@@ -110,6 +140,7 @@ def make_update(
     mesh: Mesh,
     shard: str = 'none',
     figures: Callable[[Any, Any], Figures] = lambda gradients, params: {},
+    after_update: Callable[[Any, TrainState], Any] = lambda params, state: state.extra,
 ) -> StepFn:
     """One compiled step down the gradient of `loss_fn`: (state, batch) → (state, metrics).
 
@@ -118,19 +149,21 @@ def make_update(
     `update_norm`, `param_norm`), each a float32 scalar.
 
     Args:
-      loss_fn: (params, state, batch) → loss, (metrics, new batch statistics).
+      loss_fn: (params, state, batch) → loss, (metrics, parts of the state that it replaces).
       optimizer: its updates are added to the parameters.
       schedule: of the optimiser, for the metrics.
       mesh: metrics are whole on each of its devices.
       shard: how the state lies on them, see `train.state.layout`.
       figures: further metrics, of `optimizer_figures`.
+      after_update: (new params, state) → its new `extra`.
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Figures]:
         where = layout(state, mesh, shard)
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
-        params = jax.lax.with_sharding_constraint(state.params, replicated(mesh))
-        (loss, (metrics, batch_stats)), grads = gradient(params, state, batch)
+        whole = jax.lax.with_sharding_constraint((state.params, state.extra), replicated(mesh))
+        params, state = whole[0], dataclasses.replace(state, extra=whole[1])
+        (loss, (metrics, changed)), grads = gradient(params, state, batch)
         if shard != 'none':  # each device updates its part
             parts = jax.tree.map(lambda x: cut(mesh, x.shape), grads)
             grads = jax.lax.with_sharding_constraint(grads, parts)
@@ -142,9 +175,9 @@ def make_update(
             norms = {f'{name}_norm': optax.tree.norm(tree) for name, tree in of.items()}
             norms |= figures(grads, state.params)
         metrics = {'loss': loss, **metrics, **norms, 'learning_rate': schedule(state.step)}
-        state = TrainState(
-            step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
-        )
+        changed |= {'step': state.step + 1, 'params': params, 'opt_state': opt_state}
+        state = dataclasses.replace(state, **changed)
+        state = dataclasses.replace(state, extra=after_update(params, state))
         return jax.lax.with_sharding_constraint(state, where), metrics
 
     return jax.jit(
@@ -156,14 +189,10 @@ def make_update(
 
 
 def start(
-    config: ConfigDict,
-    network: nn.Module,
+    method: Method,
     optimizer: optax.GradientTransformation,
     checkpoints: Checkpoints,
     about: Mapping[str, Any],
-    mesh: Mesh,
-    *,
-    parts: tuple[str, ...],
 ) -> tuple[TrainState, str]:
     """The newest good checkpoint of this run; else fresh parameters, or those of `init_from`.
 
@@ -171,13 +200,13 @@ def start(
 
     Args:
       about: what is kept beside the checkpoints.
-      parts: of the network, taken from `init_from`.
 
     Raises:
       InputError: the data are not those that the run began with, or `init_from` does not fit.
     """
-    shape = {'image_size': config.image_size, 'mesh': mesh, 'shard': config.compute.shard}
-    target = abstract_state(network, optimizer, **shape)
+    config, mesh, shard = method.config, method.mesh, method.config.compute.shard
+    shape = {'image_size': config.image_size, 'mesh': mesh, 'shard': shard}
+    target = abstract_state(method.network, optimizer, **shape, extra=method.init)
 
     def read(step: int) -> TrainState:
         if checkpoints.about(step)['data'] != about['data']:
@@ -194,11 +223,11 @@ def start(
     if config.init_from:
         source = init_from.load(config.init_from, config.init_prefix)
         init_from.check_settings(source, config, config_lib.OF_ENCODER)
-    state = initial_state(network, optimizer, seed=config.seed, **shape)
-    if source is None:
-        return state, ''
-    state, taken = init_from.apply(state, source, parts)
-    return state, taken.report()
+    state, report = initial_state(method.network, optimizer, seed=config.seed, **shape), ''
+    if source is not None:
+        state, taken = init_from.apply(state, source, method.parts)
+        report = taken.report()
+    return with_extra(state, method.init, mesh, shard), report
 
 
 def log_size(state: TrainState, plan: Plan, *, images: int, epoch: int) -> None:

@@ -7,20 +7,19 @@ more. Automatic differentiation of a rematerialised loop is exactly that.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Shaped
 from ml_collections import ConfigDict
 
 from big_ssl.data import feed
 from big_ssl.data.batches import Batch
 from big_ssl.errors import InputError
 from big_ssl.train.mesh import BATCH_AXIS
-from big_ssl.train.state import TrainState
 
 
 def check_chunks(config: ConfigDict, mesh: Mesh) -> None:
@@ -32,46 +31,69 @@ def check_chunks(config: ConfigDict, mesh: Mesh) -> None:
         )
 
 
-def outputs(
-    config: ConfigDict,
-    network: nn.Module,
-    head: str,
-    params: Any,
-    state: TrainState,
-    batch: Batch,
-    mesh: Mesh,
-) -> tuple[Float[Array, 'b v d'], Any]:
-    """What the network gives for each view of a batch, and the new batch statistics.
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """The augmented views of a batch, on their way through networks.
 
-    With `config.chunks` parts, memory is that of one part, and the gradient that of the whole batch
-    under batch statistics of each part (over all devices), whose running averages are the mean of
-    the parts'. With `model.batch_norm=frozen` nothing in the network depends on the other examples
-    of a batch, and the number of parts changes nothing.
-
-    Args:
-      head: which of the network's outputs.
+    Attributes:
+      config: of the run.
+      batch: as it is drawn.
+      step: of training, from which colours are drawn.
+      mesh: the devices over which the batch lies.
     """
-    learns = config.model.batch_norm == 'batch'
 
-    def apply(part: Batch) -> tuple[Array, Any]:
-        with jax.named_scope('augment'):
-            images = feed.augmented(config, part, state.step)
-        b, v, *shape = images.shape
-        variables = {'params': params, 'batch_stats': state.batch_stats}
-        found, updates = network.apply(
-            variables,
-            images.reshape(b * v, *shape),
-            train=learns,
-            mutable=['batch_stats'] if learns else [],
+    config: ConfigDict
+    batch: Batch
+    step: Array
+    mesh: Mesh
+
+    @property
+    def groups(self) -> Int[Array, ' b']:
+        """Examples of equal groups are of one patient; replicated."""
+        return self.batch.groups
+
+    @property
+    def each(self) -> Mapping[str, Shaped[Array, 'b ...']]:
+        """What is known of each example: `targets`, for a method that asks for labels."""
+        return self.batch.each
+
+    def through(
+        self, network: nn.Module, params: Any, batch_stats: Any, output: str, train: bool = True
+    ) -> tuple[Float[Array, 'b v d'], Any]:
+        """One of a network's outputs for each view, and its new batch statistics.
+
+        With `config.chunks` parts, memory is that of one part, and the gradient that of the whole
+        batch under batch statistics of each part (over all devices), whose running averages are the
+        mean of the parts'. With `model.batch_norm=frozen` nothing in the network depends on the
+        other examples of a batch, and the number of parts changes nothing.
+
+        Args:
+          network: images, train → dictionary of arrays.
+          params, batch_stats: of the network.
+          output: a name in that dictionary.
+          train: normalise by the statistics of this batch, unless they are frozen.
+        """
+        learns = train and self.config.model.batch_norm == 'batch'
+
+        def apply(part: Batch) -> tuple[Array, Any]:
+            with jax.named_scope('augment'):
+                images = feed.augmented(self.config, part, self.step)
+            b, v, *shape = images.shape
+            found, updates = network.apply(
+                {'params': params, 'batch_stats': batch_stats},
+                images.reshape(b * v, *shape),
+                train=learns,
+                mutable=['batch_stats'] if learns else [],
+            )
+            return found[output].reshape(b, v, -1), updates.get('batch_stats', batch_stats)
+
+        batch, chunks = self.batch, self.config.chunks
+        if chunks == 1:
+            return apply(batch)
+        out, statistics = _in_chunks(
+            lambda part: apply(dataclasses.replace(batch, each=part)), batch.each, chunks, self.mesh
         )
-        return found[head].reshape(b, v, -1), updates.get('batch_stats', state.batch_stats)
-
-    if config.chunks == 1:
-        return apply(batch)
-    out, statistics = _in_chunks(
-        lambda part: apply(dataclasses.replace(batch, each=part)), batch.each, config.chunks, mesh
-    )
-    return out, jax.tree.map(lambda leaf: leaf.mean(axis=0), statistics)
+        return out, jax.tree.map(lambda leaf: leaf.mean(axis=0), statistics)
 
 
 def _in_chunks(

@@ -34,8 +34,8 @@ def judged(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: Sto
     features = functools.partial(encoder.features, data.table)
     if config.labels.uncertain == 'own_class':
         raise InputError('config: labels.uncertain=own_class is for fine-tuning alone')
-    targets = labels.encode(data.manifest, data.rows, data.task, config.labels.uncertain)
-    known = features(data.rows), targets
+    targets = labels.encode(data.manifest, data.examples.rows, data.task, config.labels.uncertain)
+    known = features(data.examples.rows), targets
     embedded = {split.name: features(split.rows) for split in data.judged}
     of_splits = np.concatenate(list(embedded.values()))
     k = len(data.task.classes)
@@ -56,7 +56,7 @@ def judged(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: Sto
         judge.score(config, data.manifest, split, data.task, predicted) for split in data.judged
     ]
     thresholds = judge.thresholds_of(scored[0], data.task) if val else None
-    seen = provenance.trained_on(config, data.manifest, data.rows) | {
+    seen = provenance.trained_on(config, data.manifest, data.examples.rows) | {
         'evaluated/classifier': config.classifier
     }
     judge.report_evaluation(config, workdir, data.manifest, scored, data.task, thresholds, seen)

@@ -154,11 +154,13 @@ def report(
     thresholds: Mapping[str, float] | None,
     trained_on: Mapping[str, Any],
     show: Callable[[Mapping[str, bytes]], None] = lambda pictures: None,
+    curves: Mapping[str, str] | None = None,
 ) -> None:
     """Figures of all splits to `result.json`, `predictions.csv` and `report.html`.
 
     Args:
       show: is given the report's pictures (PNG) by name.
+      curves: figures of the method that trained, by name, with their labels.
     """
     result: dict[str, Any] = {
         'task/classes': list(task.classes),
@@ -170,7 +172,7 @@ def report(
         result |= figures(config, manifest, scores, task, thresholds)
     result |= {THRESHOLD + name: value for name, value in (thresholds or {}).items()}
     result |= trained_on
-    outputs.write_evaluation(workdir, manifest, scored, task, result, show)
+    outputs.write_evaluation(workdir, manifest, scored, task, result, show, curves)
 
 
 def report_evaluation(

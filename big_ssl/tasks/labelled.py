@@ -2,14 +2,14 @@
 
 import dataclasses
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
-from big_ssl.data import datasets, labels, training
+from big_ssl.data import datasets, training
 from big_ssl.data.images import ImageTable
 from big_ssl.data.labels import Task
 from big_ssl.data.manifest import Manifest
+from big_ssl.data.training import Examples
 from big_ssl.errors import InputError
 from big_ssl.tasks import judge
 from big_ssl.tasks.judge import Split
@@ -20,7 +20,7 @@ class Data:
     """What is learnt from and what is judged.
 
     Attributes:
-      rows: of the manifest, the labelled training images of `label_fraction`.
+      examples: of the labelled training images of `label_fraction`.
       judged: validation, if there is one, and then each of `splits.evaluate`.
       validation: the first of `judged`, if it is `splits.val`.
       table: headers of all their images.
@@ -28,24 +28,23 @@ class Data:
 
     manifest: Manifest
     task: Task
-    rows: np.ndarray
+    examples: Examples
     judged: list[Split]
     validation: Split | None
     table: ImageTable
 
 
-def open_data(config: ConfigDict) -> Data:
+def open_data(config: ConfigDict, labels: str = 'all') -> Data:
     """Raises InputError where a split has no labels, a label is unknown, or an image is missing."""
     manifest = datasets.open_manifest(config)
-    everything, task = training.learnt(config, manifest)
-    rows = labels.fraction(manifest, everything, config.label_fraction, config.label_seed, task)
+    rows, task = training.learnt_share(config, manifest)
     judged = judge.splits_of(config, manifest, _judged_names(config, manifest), task)
     for split in (Split(config.splits.train, rows), *judged):
         judge.check_labels(config, manifest, split, task)
     return Data(
         manifest=manifest,
         task=task,
-        rows=rows,
+        examples=training.labelled(config, manifest, rows, task),
         judged=judged,
         validation=judged[0] if judged[0].name == config.splits.val else None,
         table=datasets.open_images(config, manifest, rows, *(split.rows for split in judged)),

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
@@ -19,7 +18,7 @@ from big_ssl.data.batches import Source
 from big_ssl.data.images import ImageTable
 from big_ssl.data.manifest import Manifest
 from big_ssl.evaluation import collapse, knn
-from big_ssl.models.networks import ContrastiveNetwork
+from big_ssl.methods import Method
 from big_ssl.tasks import inference
 from big_ssl.train import loop
 from big_ssl.train.compilation import whole
@@ -38,13 +37,11 @@ class Labelled:
 
 
 def make_monitor(
-    config: ConfigDict,
-    network: ContrastiveNetwork,
+    method: Method,
     table: ImageTable,
     pairs: Source,
     bank: Labelled | None,
     query: Labelled | None,
-    mesh: Mesh,
 ) -> Callable[[TrainState], loop.Metrics]:
     """Figures that show whether pre-training learns or collapses.
 
@@ -52,6 +49,7 @@ def make_monitor(
       pairs: a batch of training, for alignment and uniformity of its views.
       bank, query: labelled images of train and val for the kNN accuracy; None skips it.
     """
+    config, network, mesh = method.config, method.network, method.mesh
 
     def apply(state: TrainState, images: jax.Array) -> Any:
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
@@ -79,9 +77,10 @@ def make_monitor(
 
     def monitor(state: TrainState) -> loop.Metrics:
         paired = inference.fetch_finite(embed_pairs(state, pairs))
+        z = paired.get('z', paired['features'])
         figures = {
-            'alignment': collapse.alignment(paired['z'][:, :2]),
-            'uniformity': collapse.uniformity(paired['z'][:, 0]),
+            'alignment': collapse.alignment(z[:, :2]),
+            'uniformity': collapse.uniformity(z[:, 0]),
             'effective_rank': collapse.effective_rank(paired['features'][:, 0]),
         }
         if bank is not None and query is not None:

@@ -13,6 +13,7 @@ import big_ssl
 from big_ssl.data.labels import Task
 from big_ssl.data.manifest import Manifest
 from big_ssl.files import PAIRS, REPORT, RESULT
+from big_ssl.methods import Method
 from big_ssl.report import page
 from big_ssl.tasks import pages
 from big_ssl.tasks.scores import Scores
@@ -20,13 +21,14 @@ from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.writers import read_metrics
 
 
-def write_pretraining(workdir: epath.Path, seen: Mapping[str, Any]) -> None:
+def write_pretraining(workdir: epath.Path, method: Method, seen: Mapping[str, Any]) -> None:
     """The last monitored figures as `val/METRIC`, and the report."""
     if jax.process_index() != 0:
         return
     records = read_metrics(workdir)
-    sections = pages.pretraining(records, (workdir / PAIRS).read_bytes(), seen)
-    page.page('Pre-training', sections, workdir / REPORT)
+    pairs = (workdir / PAIRS).read_bytes()
+    sections = pages.pretraining(records, pairs, seen, method.figures)
+    page.page(f'Pre-training: {method.title}', sections, workdir / REPORT)
     last = [record for record in records if record['split'] == 'val'][-1]
     figures = {f'val/{key}': value for key, value in last.items() if key not in ('step', 'split')}
     write_result(workdir, figures | dict(seen))
@@ -39,17 +41,19 @@ def write_evaluation(
     task: Task,
     result: Mapping[str, Any],
     show: Callable[[Mapping[str, bytes]], None] = lambda pictures: None,
+    figures: Mapping[str, str] | None = None,
 ) -> None:
     """All that an evaluation leaves, `result.json` last: where it is, the rest is too.
 
     Args:
       show: is given the report's pictures (PNG) as `SECTION/CAPTION`.
+      figures: of the method that trained, by name, with their labels.
     """
     if jax.process_index() != 0:
         return
     table = pd.concat([predictions(manifest, scores, task) for scores in scored])
     write_table(workdir, 'predictions', table)
-    sections = pages.evaluation(read_metrics(workdir), scored, task, result)
+    sections = pages.evaluation(read_metrics(workdir), scored, task, result, figures or {})
     page.page('Evaluation', sections, workdir / REPORT)
     show({f'{s.title}/{p.caption}': p.png for s in sections for p in s.pictures})
     write_result(workdir, result)

@@ -15,9 +15,7 @@ from big_ssl.report import multiples, pictures
 from big_ssl.report.page import Picture, Section, Table
 from big_ssl.tasks.scores import Scores
 
-PRETRAINING_CURVES = {
-    'loss': 'NT-Xent loss (nats)',
-    'contrastive_top1': 'positive beats all negatives',
+PRETRAINING_CURVES = {  # besides those of the method
     'learning_rate': 'learning rate',
     'knn_top1': 'kNN top-1 accuracy',
     'knn_balanced_accuracy': 'kNN balanced accuracy',
@@ -25,8 +23,7 @@ PRETRAINING_CURVES = {
     'uniformity': 'uniformity (lower: wider)',
     'effective_rank': 'effective rank',
 }
-FINETUNING_CURVES = {
-    'loss': 'cross-entropy (nats)',
+FINETUNING_CURVES = {  # besides those of the method
     'learning_rate': 'learning rate',
     'top1': 'top-1 accuracy',
     'balanced_accuracy': 'balanced accuracy',
@@ -59,19 +56,24 @@ SYNTHETIC = (
 
 
 def pretraining(
-    records: Sequence[Mapping[str, Any]], pairs: bytes, seen: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]],
+    pairs: bytes,
+    seen: Mapping[str, Any],
+    figures: Mapping[str, str],
 ) -> list[Section]:
-    """Sections on a contrastive run.
+    """Sections on a run of pre-training.
 
     Args:
       records: lines of `metrics.jsonl`.
       pairs: PNG of the first positive pairs.
       seen: what was trained on.
+      figures: of the method, by name, with their labels.
     """
     monitored = [record for record in records if record['split'] == 'val']
     start, end = monitored[0], monitored[-1]
     rows = [[key, start.get(key, np.nan), end[key]] for key in end if key not in ('step', 'split')]
-    curves = Picture('By training step', pictures.curves(records, PRETRAINING_CURVES))
+    drawn = pictures.curves(records, {**figures, **PRETRAINING_CURVES})
+    curves = Picture('By training step', drawn)
     return [
         _training_data(seen),
         Section(
@@ -124,6 +126,7 @@ def evaluation(
     scored: Sequence[Scores],
     task: Task,
     result: Mapping[str, Any],
+    figures: Mapping[str, str],
 ) -> list[Section]:
     """Sections on a classifier.
 
@@ -132,11 +135,13 @@ def evaluation(
       scored: each judged split.
       task: its classes.
       result: figures as in `result.json`.
+      figures: of the method that trained it, by name, with their labels.
     """
     sections = [_training_data(result), _overview(result, scored)]
     sections += [_split(scores, task, result) for scores in scored]
     if records:
-        course = Picture('By training step', pictures.curves(records, FINETUNING_CURVES))
+        curves = pictures.curves(records, {**figures, **FINETUNING_CURVES})
+        course = Picture('By training step', curves)
         sections.append(Section('Course of training', pictures=[course]))
     return sections
 

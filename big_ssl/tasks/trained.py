@@ -92,7 +92,7 @@ def load_classifier(
     task = task_of(source.about)
     network = ClassifierNetwork(build.make_encoder(config), task.outputs)
     forward = make_forward(network, task, mesh)
-    shapes = jax.eval_shape(functools.partial(_initial, config, network))
+    shapes = jax.eval_shape(functools.partial(initial, config, network))
     weights = mesh_lib.copy(source.take_all(shapes), mesh)
     statistics = weights.get('batch_stats', {})
     of_weights = functools.partial(forward, weights['params'], statistics)
@@ -116,7 +116,7 @@ def probabilities(logits: Float[Array, 'n outputs'], task: Task) -> Float[Array,
     return jax.nn.sigmoid(logits) if task.multilabel else jax.nn.softmax(logits)
 
 
-def make_forward(network: ClassifierNetwork, task: Task, mesh: Mesh) -> Callable[..., Any]:
+def make_forward(network: nn.Module, task: Task, mesh: Mesh) -> Callable[..., Any]:
     """(params, batch_stats, uint8 images) → probabilities, compiled, whole on every device."""
 
     @whole(mesh)
@@ -155,11 +155,11 @@ def load_encoder(
         source = init_from.load(config.init_from, config.init_prefix)
         init_from.check_settings(source, config, config_lib.OF_ENCODER)
         seen = provenance.at_step(source.about, source.step)
-        shapes = jax.eval_shape(functools.partial(_initial, config, encoder))
+        shapes = jax.eval_shape(functools.partial(initial, config, encoder))
         weights = source.take_all({name: {'encoder': tree} for name, tree in shapes.items()})
         variables = {name: tree['encoder'] for name, tree in weights.items()}
     else:
-        variables = _initial(config, encoder)
+        variables = initial(config, encoder)
     variables = mesh_lib.copy(jax.tree.map(np.asarray, variables), mesh)
 
     @whole(mesh)
@@ -175,6 +175,6 @@ def load_encoder(
     return Encoder(features, seen)
 
 
-def _initial(config: ConfigDict, network: nn.Module) -> dict[str, Any]:
+def initial(config: ConfigDict, network: nn.Module) -> dict[str, Any]:
     one = jnp.zeros((1, config.image_size, config.image_size, 3))
     return dict(network.init(jax.random.key(config.seed), one, train=False))

@@ -111,13 +111,14 @@ class Checkpoints:
         self.wait()
         if step in self._manager.all_steps():
             return
-        on_host, begun = mesh_lib.fetch(state), threading.Event()
+        stored, begun = _stored(state), threading.Event()
+        on_host = mesh_lib.fetch(stored)
 
         def described() -> dict[str, Any]:
             begun.wait()  # the step loop does
             return {'about': about, 'checksums': {**_checksums(on_host), 'about': _checksum(about)}}
 
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), about=_SaveLater(described))
+        args = ocp.args.Composite(state=ocp.args.StandardSave(stored), about=_SaveLater(described))
         metrics = None if score is None else {'score': score}
         self._saving = step
         try:
@@ -203,9 +204,9 @@ class Checkpoints:
         Raises:
           Damaged: it does not fit, or an array is not what was saved.
         """
-        state = self._read(step, 'state', ocp.args.StandardRestore(target))
-        self._verify(step, _checksums(mesh_lib.fetch(state)))
-        return state
+        stored = self._read(step, 'state', ocp.args.StandardRestore(_stored(target)))
+        self._verify(step, _checksums(mesh_lib.fetch(stored)))
+        return dataclasses.replace(target, **stored)
 
     def weights(self, step: int) -> dict[str, Any]:
         """`params` and `batch_stats` of `step` as nested dictionaries of NumPy arrays.
@@ -247,6 +248,12 @@ class Checkpoints:
                 f'{self.folder / str(step)}: {damaged[0]} is not what was saved '
                 f'({len(damaged)} of {len(found)} arrays)'
             )
+
+
+def _stored(state: TrainState) -> dict[str, Any]:
+    """The parts of a state, as they lie on disk: one without arrays (`extra`) is left out."""
+    parts = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return {name: part for name, part in parts.items() if name != 'extra' or jax.tree.leaves(part)}
 
 
 def _one_line(error: Exception) -> str:

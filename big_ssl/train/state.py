@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax
@@ -15,7 +16,12 @@ from jaxtyping import Array, Int
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.mesh import replicated
 
-SHARDINGS = {'none': (), 'optimizer': ('opt_state',), 'all': ('opt_state', 'params')}
+Extra = Callable[[Mapping[str, Any]], Any]  # params and batch_stats → what is kept besides
+SHARDINGS = {'none': (), 'optimizer': ('opt_state',), 'all': ('opt_state', 'params', 'extra')}
+
+
+def _nothing(variables: Mapping[str, Any]) -> dict[str, Any]:
+    return {}
 
 
 @flax.struct.dataclass
@@ -26,12 +32,14 @@ class TrainState:
       step: steps taken so far, int32.
       params, batch_stats: of the network, float32.
       opt_state: of the optimiser.
+      extra: what the method keeps besides, see `methods.Method.init`.
     """
 
     step: Int[Array, '']
     params: Any
     batch_stats: Any
     opt_state: Any
+    extra: Any = dataclasses.field(default_factory=dict)
 
 
 def layout(state: TrainState, mesh: Mesh, shard: str) -> TrainState:
@@ -60,6 +68,14 @@ def initial_state(
     return jax.jit(init, out_shardings=layout(jax.eval_shape(init), mesh, shard))()
 
 
+def with_extra(state: TrainState, extra: Extra, mesh: Mesh, shard: str = 'none') -> TrainState:
+    """The state with what a method keeps besides, in arrays of its own."""
+    kept = extra({'params': state.params, 'batch_stats': state.batch_stats})
+    where = layout(dataclasses.replace(state, extra=kept), mesh, shard).extra
+    copied = jax.jit(functools.partial(jax.tree.map, jnp.copy), out_shardings=where)(kept)
+    return dataclasses.replace(state, extra=copied)
+
+
 def abstract_state(
     network: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -67,9 +83,12 @@ def abstract_state(
     image_size: int,
     mesh: Mesh,
     shard: str = 'none',
+    extra: Extra = _nothing,
 ) -> TrainState:
-    """Shapes, dtypes and shardings of `initial_state`; nothing is computed."""
+    """Shapes, dtypes and shardings of `initial_state` and its `extra`; nothing is computed."""
     shapes = jax.eval_shape(functools.partial(_init, network, optimizer, image_size, 0))
+    kept = jax.eval_shape(extra, {'params': shapes.params, 'batch_stats': shapes.batch_stats})
+    shapes = dataclasses.replace(shapes, extra=kept)
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         shapes,

@@ -44,6 +44,8 @@ def claim(workdir: str, config: dict[str, Any]) -> epath.Path:
     ours = earlier_configs.up_to_date(_plain(config))
     for each in (ours, theirs):
         each.pop('compute', None)  # changes how, not what
+        if each.get('task') not in config_lib.TRAINING:
+            each.pop('method', None)
     if found := config_lib.differences(ours, theirs):
         raise InputError(
             f'{folder / CONFIG}: the workdir holds another config: {", ".join(found[:3])}'

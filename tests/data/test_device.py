@@ -283,8 +283,7 @@ ROOMS_WITHOUT_TENSORFLOW = [
     'train.profile',
     'evaluation.summary',
     'report.page',
-    'tasks.contrastive',
-    'tasks.supervised',
+    'tasks.training',
     'main',
 ]
 

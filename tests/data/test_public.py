@@ -9,7 +9,7 @@ from PIL import Image
 import big_ssl.data
 from big_ssl import config as config_lib
 from big_ssl.data import feed
-from big_ssl.tasks import contrastive, supervised
+from big_ssl.tasks import training
 from tests.helpers import save, smooth, write_table
 
 
@@ -92,7 +92,7 @@ def test_a_training_batch_comes_from_a_dataset(config, task, monkeypatch, tmp_pa
         return feed.Batches(some, batches.like)
 
     monkeypatch.setattr(feed, '_from_host', watched)
-    run = {'contrastive': contrastive, 'supervised': supervised}[task].run
+    run = training.run
     run(config, epath.Path(tmp_path / 'run'))
     specs = [dataset.element_spec for dataset in mapped]
     views = [spec['views'] for spec in specs if isinstance(spec, dict) and 'views' in spec]

@@ -1,30 +1,30 @@
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from big_ssl.losses.ntxent import nt_xent
+from tests.losses.on_devices import (
+    collectives,
+    differences,
+    elements,
+    make_mesh,
+    place,
+    random_views,
+    shapes,
+    unit,
+)
 
 
-def make_mesh(devices):
-    assert len(jax.devices()) >= devices, 'conftest.py asks XLA for 8 CPU devices'
-    return jax.make_mesh(
-        (devices,), ('data',), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
-    )
-
-
-def value_and_grad(z, groups, temperature, devices=1, block=1024):
+def value_and_grad(z, groups, temperature, devices=1, **options):
     """The compiled function and its arguments, placed as in training."""
     mesh = make_mesh(devices)
-    z = jax.device_put(z, NamedSharding(mesh, PartitionSpec('data')))
-    groups = jax.device_put(groups, NamedSharding(mesh, PartitionSpec()))
-    loss = functools.partial(nt_xent, temperature=temperature, mesh=mesh, block=block)
-    return jax.jit(jax.value_and_grad(loss, has_aux=True)), z, groups
+    loss = functools.partial(nt_xent, temperature=temperature, mesh=mesh, **options)
+    function = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    return function, place(z, mesh, 'data'), place(groups, mesh)
 
 
 def run(z, groups, temperature, **options):
@@ -32,10 +32,9 @@ def run(z, groups, temperature, **options):
     return function(*arguments)
 
 
-def naive(z, groups, temperature):
+def naive(z, groups, temperature, decoupled=False):
     """The definition, pair by pair, in float64: loss, top-1, share of anchors with a negative."""
-    z = np.asarray(z, np.float64)
-    z = z / np.sqrt(np.maximum((z**2).sum(-1, keepdims=True), 1e-12))
+    z = unit(z)
     examples, views, _ = z.shape
     losses, wins, anchors = [], [], 0
     for i in range(examples):
@@ -53,28 +52,10 @@ def naive(z, groups, temperature):
                 if w != u:
                     positive = z[i, u] @ z[i, w] / temperature
                     scores = np.array([positive, *negatives]) - max(positive, *negatives)
-                    losses.append(np.log(np.exp(scores).sum()) - scores[0])
+                    losses.append(np.log(np.exp(scores[decoupled:]).sum()) - scores[0])
                     wins.append(positive > max(negatives))
     mean = np.mean(losses) if losses else 0.0
     return mean, np.mean(wins) if wins else 0.0, anchors / (examples * views)
-
-
-def naive_gradient(z, groups, temperature, step=1e-5):
-    z = np.asarray(z, np.float64)
-    gradient = np.zeros_like(z)
-    for index in np.ndindex(z.shape):
-        shift = np.zeros_like(z)
-        shift[index] = step
-        above, below = (naive(moved, groups, temperature)[0] for moved in (z + shift, z - shift))
-        gradient[index] = (above - below) / (2 * step)
-    return gradient
-
-
-def random_views(examples, views, dim, seed=0):
-    """Views of an example resemble each other, so that top-1 is neither 0 nor 1."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(examples, 1, dim))
-    return (centres + 0.7 * rng.normal(size=(examples, views, dim))).astype(np.float32)
 
 
 MASKED = np.array([3, 0, 3, 7, 1, 0, 9, 3, 4, 5, 6, 2, 11], np.int32)
@@ -98,7 +79,7 @@ def test_equals_the_definition(views, groups, block):
 def test_gradient_equals_central_differences(views):
     z, groups = random_views(6, views, 3), np.array([0, 1, 1, 2, 3, 0], np.int32)
     _, gradient = run(z, groups, 0.3, block=5)
-    expected = naive_gradient(z, groups, 0.3)
+    expected = differences(lambda z: naive(z, groups, 0.3)[0], z)
     np.testing.assert_allclose(gradient, expected, atol=1e-6 * np.abs(expected).max() + 1e-7)
 
 
@@ -127,13 +108,38 @@ def test_eight_devices_equal_one(block):
     np.testing.assert_allclose(gradient, gradient_1, atol=1e-7)
 
 
+@pytest.mark.parametrize('views', [2, 3])
+@pytest.mark.parametrize('devices, block', [(1, 1024), (1, 5), (2, 1024), (8, 3)])
+def test_decoupled_equals_the_definition(views, devices, block):
+    z, groups = random_views(16, views, 5), np.array([*MASKED, 3, 12, 0])
+    (loss, metrics), _ = run(z, groups, 0.2, devices=devices, block=block, decoupled=True)
+    expected, top1, anchors = naive(z, groups, 0.2, decoupled=True)
+    np.testing.assert_allclose(loss, expected, rtol=5e-6)
+    np.testing.assert_allclose(metrics['contrastive_top1'], top1, rtol=1e-6)
+    assert metrics['anchors'] == anchors == 1.0
+
+
+def test_decoupled_gradient_equals_central_differences():
+    z, groups = random_views(6, 3, 3), np.array([0, 1, 1, 2, 3, 0])
+    _, gradient = run(z, groups, 0.3, block=5, decoupled=True)
+    expected = differences(lambda z: naive(z, groups, 0.3, decoupled=True)[0], z)
+    np.testing.assert_allclose(gradient, expected, atol=1e-6 * np.abs(expected).max() + 1e-7)
+
+
+def test_decoupled_two_pairs_by_hand():
+    """Every positive has cosine 1 and every negative -1; the loss is below 0."""
+    z = np.broadcast_to(np.array([[[1.0, 0.0]], [[-3.0, 0.0]]], np.float32), (2, 2, 2))
+    (loss, _), _ = run(z, np.arange(2), 0.5, decoupled=True)
+    np.testing.assert_allclose(loss, np.log(2) - 2 / 0.5, rtol=1e-6)
+
+
 def test_temperature_of_a_hundredth():
     z = random_views(8, 2, 4)
     z[0, 1] = -z[0, 0]  # a positive pair at cosine -1: exp(-100) beside exp of the negatives
     groups = np.arange(8)
     (loss, _), gradient = run(z, groups, 0.01, block=3)
     np.testing.assert_allclose(loss, naive(z, groups, 0.01)[0], rtol=2e-6)
-    expected = naive_gradient(z, groups, 0.01, step=1e-7)
+    expected = differences(lambda z: naive(z, groups, 0.01)[0], z, step=1e-7)
     np.testing.assert_allclose(gradient, expected, atol=2e-5 * np.abs(expected).max())
 
 
@@ -146,19 +152,23 @@ def test_negatives_far_below_the_positives_are_not_lost():
     assert metrics['contrastive_top1'] == 1
 
 
-def test_without_any_negative_nothing_is_learnt():
+@pytest.mark.parametrize('decoupled', [False, True])
+def test_without_any_negative_nothing_is_learnt(decoupled):
     z = random_views(8, 2, 4)
     for devices in (1, 8):
-        (loss, metrics), gradient = run(z, np.full(8, 5), 0.1, devices=devices, block=3)
+        (loss, metrics), gradient = run(
+            z, np.full(8, 5), 0.1, devices=devices, block=3, decoupled=decoupled
+        )
         assert loss == 0 and metrics['anchors'] == 0 and metrics['contrastive_top1'] == 0
         np.testing.assert_array_equal(gradient, np.zeros_like(z))
 
 
-def test_a_zero_vector_has_a_finite_gradient():
+@pytest.mark.parametrize('decoupled', [False, True])
+def test_a_zero_vector_has_a_finite_gradient(decoupled):
     z = random_views(6, 2, 4)
     z[2, 1] = 0
-    (loss, _), gradient = run(z, np.arange(6), 0.1)
-    np.testing.assert_allclose(loss, naive(z, np.arange(6), 0.1)[0], rtol=2e-6)
+    (loss, _), gradient = run(z, np.arange(6), 0.1, decoupled=decoupled)
+    np.testing.assert_allclose(loss, naive(z, np.arange(6), 0.1, decoupled)[0], rtol=2e-6)
     assert np.isfinite(gradient).all()
 
 
@@ -191,23 +201,6 @@ def programs():
     function, *arguments = value_and_grad(z, groups, 0.1, devices=8, block=64)
     lowered = function.lower(*arguments)
     return lowered.as_text(), lowered.compile().as_text()
-
-
-def collectives(text):
-    """(operation, elements of its result) of every collective that the compiled program defines."""
-    names = (
-        'all-gather|reduce-scatter|all-reduce|all-to-all|collective-permute|collective-broadcast'
-    )
-    found = re.findall(rf'= (.*?) ({names})(?:-start)?\(', text)
-    return sorted((name, sum(map(elements, shapes(result)))) for result, name in found)
-
-
-def shapes(text):
-    return re.findall(r'\b(?:pred|[a-z]+\d+)\[([\d,]*)\]', text)
-
-
-def elements(shape):
-    return int(np.prod([int(size) for size in shape.split(',') if size], dtype=np.int64))
 
 
 def test_one_all_gather_and_one_reduce_scatter():

@@ -15,7 +15,6 @@ from big_ssl.planning.estimate import Estimate, Memory, estimate, largest_batch
 from big_ssl.planning.program import training_step
 from big_ssl.planning.summary import GIB
 from big_ssl.planning.topology import open_slice
-from big_ssl.tasks import supervised
 from big_ssl.tasks.labelled import open_data
 from big_ssl.train.mesh import make_mesh
 
@@ -56,7 +55,11 @@ def test_the_planned_batch_is_that_of_pretraining(tiny_manifest, placement):
 def test_the_planned_batch_is_that_of_finetuning(tiny_manifest, kind):
     config = config_of('supervised', **{'dataset.manifest': tiny_manifest, 'labels.kind': kind})
     mesh = make_mesh()
-    training, _ = supervised.make_feed(config, open_data(config), mesh)
+    data = open_data(config)
+    examples = data.examples
+    training = feed.make_feed(
+        config, data.table, examples.sampler, mesh, by_image=examples.by_image
+    )
     real = next(training(range(1)))
     _, _, planned = training_step(config, mesh, classes=2, images=0)
     assert shapes_of(planned) == shapes_of(real)

@@ -13,10 +13,9 @@ from big_ssl.data import feed
 from big_ssl.data.batches import Batch, Cropped
 from big_ssl.errors import InputError
 from big_ssl.losses.ntxent import nt_xent
+from big_ssl.methods import simclr
 from big_ssl.models import resnet
-from big_ssl.models.heads import ProjectionHead
-from big_ssl.models.networks import ContrastiveNetwork
-from big_ssl.tasks import contrastive
+from big_ssl.tasks import build
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.state import initial_state
 from tests.helpers import smooth
@@ -33,12 +32,19 @@ def one_block(monkeypatch):
 def config_of(**settings):
     config = config_lib.defaults()
     config.update_from_flattened_dict(
-        {'batch_size': BATCH, 'image_size': SIZE, 'temperature': 0.2, **settings}
+        {
+            'batch_size': BATCH,
+            'image_size': SIZE,
+            'method.temperature': 0.2,
+            'method.projection_size': 16,
+            **settings,
+        }  # fmt: skip
     )
     return config_lib.settle(config)
 
 
-NETWORK = ContrastiveNetwork(resnet.ResNet(18, 0.25, stem='small_images'), ProjectionHead(2, 16))
+def method_of(config, mesh):
+    return simclr.make(config, resnet.ResNet(18, 0.25, stem='small_images'), mesh, 1)
 
 
 def batch_of(mesh, size=BATCH):
@@ -51,7 +57,8 @@ def batch_of(mesh, size=BATCH):
 
 def made(config, devices):
     mesh = mesh_lib.make_mesh(jax.devices()[:devices])
-    state = initial_state(NETWORK, OPTIMIZER, image_size=SIZE, seed=0, mesh=mesh)
+    method = method_of(config, mesh)
+    state = initial_state(method.network, OPTIMIZER, image_size=SIZE, seed=0, mesh=mesh)
     rng = np.random.default_rng(0)
 
     def move(path, x):
@@ -63,7 +70,7 @@ def made(config, devices):
     moved = {'params': state.params, 'batch_stats': state.batch_stats}
     moved = jax.tree.map_with_path(move, moved)
     state = state.replace(**mesh_lib.copy(moved, mesh))
-    step = contrastive.make_step(config, NETWORK, OPTIMIZER, lambda _: 1.0, mesh)
+    step = build.make_step(method, OPTIMIZER, lambda _: 1.0)
     return step, state, batch_of(mesh)
 
 
@@ -79,6 +86,7 @@ def taken(config, devices):
 def in_parts_without_a_cache(config, devices):
     """The same by plain differentiation: each part through the network, all kept, one loss."""
     mesh = mesh_lib.make_mesh(jax.devices()[:1])
+    network = method_of(config, mesh).network
     _, state, batch = made(config, 1)
     images = feed.augmented(config, batch, jnp.zeros((), jnp.int32))
     place = np.arange(BATCH).reshape(devices, CHUNKS, -1).swapaxes(0, 1).reshape(CHUNKS, -1)
@@ -88,11 +96,11 @@ def in_parts_without_a_cache(config, devices):
         for part in place:
             variables = {'params': params, 'batch_stats': state.batch_stats}
             flat = images[part].reshape(-1, SIZE, SIZE, 3)
-            out, updates = NETWORK.apply(variables, flat, train=True, mutable=['batch_stats'])
+            out, updates = network.apply(variables, flat, train=True, mutable=['batch_stats'])
             z = z.at[part].set(out['z'].reshape(len(part), 2, -1))
             statistics.append(updates['batch_stats'])
         mean = jax.tree.map(lambda *parts: sum(parts) / CHUNKS, *statistics)
-        return nt_xent(z, batch.groups, config.temperature, mesh=mesh)[0], mean
+        return nt_xent(z, batch.groups, config.method.temperature, mesh=mesh)[0], mean
 
     (value, statistics), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(state.params)
     return gradient, statistics, float(value)
@@ -147,4 +155,4 @@ def test_still_one_gather_and_no_examples_move():
 def test_a_batch_that_does_not_divide_into_chunks():
     mesh = mesh_lib.make_mesh()
     with pytest.raises(InputError, match='batch_size=16 .* 8 devices in chunks=3; .* of 24'):
-        contrastive.make_step(config_of(chunks=3), NETWORK, OPTIMIZER, lambda _: 1.0, mesh)
+        build.make_step(method_of(config_of(chunks=3), mesh), OPTIMIZER, lambda _: 1.0)

@@ -141,5 +141,5 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
     manifest, before = manifest_of(tmp_path), list(tmp_path.iterdir())
     monkeypatch.setattr('jax.process_index', lambda: 1)
     outputs.write_evaluation(epath.Path(tmp_path), manifest, [scores_of()], TASK, {})
-    outputs.write_pretraining(epath.Path(tmp_path), {})
+    outputs.write_pretraining(epath.Path(tmp_path), None, {})
     assert list(tmp_path.iterdir()) == before

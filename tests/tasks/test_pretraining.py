@@ -13,10 +13,9 @@ from big_ssl.data import training
 from big_ssl.data.batches import Batch, Cropped
 from big_ssl.data.sampler import Sampler
 from big_ssl.errors import InputError
+from big_ssl.methods import simclr
 from big_ssl.models import resnet
-from big_ssl.models.heads import ProjectionHead
-from big_ssl.models.networks import ContrastiveNetwork
-from big_ssl.tasks import contrastive, monitor
+from big_ssl.tasks import build, monitor
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.state import initial_state
 from tests import helpers
@@ -35,18 +34,19 @@ def steps():
 
 def make_step(devices: int, in_patient: int = 3, mask: bool = True):
     config = defaults()
-    config.mask_same_patient = mask
-    config.batch_size, config.image_size, config.temperature = BATCH, SIZE, 0.2
+    config.method.mask_same_patient = mask
+    config.batch_size, config.image_size, config.method.temperature = BATCH, SIZE, 0.2
+    config.method.projection_size = 16
     mesh = Mesh(np.array(jax.devices()[:devices]), ('data',))
     encoder = resnet.ResNet(depth=18, width=0.25, stem='small_images')
-    network = ContrastiveNetwork(encoder, ProjectionHead(2, 16))
+    method = simclr.make(config, encoder, mesh, 1)
     optimizer, schedule = optax.sgd(1.0), optax.constant_schedule(1.0)
-    state = initial_state(network, optimizer, image_size=SIZE, seed=0, mesh=mesh)
+    state = initial_state(method.network, optimizer, image_size=SIZE, seed=0, mesh=mesh)
     views = [[helpers.smooth(SIZE, SIZE, seed=i, noise=30) for i in (b, b)] for b in range(BATCH)]
     each = {'views': np.array(views), 'examples': np.arange(BATCH, dtype=np.uint32)}
     groups = np.arange(BATCH, dtype=np.int32) // in_patient
     batch = Batch(mesh_lib.spread(each, mesh), mesh_lib.copy(groups, mesh), Cropped())
-    step = contrastive.make_step(config, network, optimizer, schedule, mesh)
+    step = build.make_step(method, optimizer, schedule)
     return step.lower(state, batch).compile(), state, batch
 
 

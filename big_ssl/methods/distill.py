@@ -1,0 +1,133 @@
+"""Distillation: a network learns what a teacher says of images that need no labels.
+
+Step 3 of SimCLR v2 (Chen et al. 2020, arXiv:2006.10029), eq. 2, for `imitate=logits`: the teacher
+is a fine-tuned classifier, and so is what comes out. With `imitate=features` the teacher is any
+encoder. This is how a ResNet-152 (2x) becomes a ResNet-50. The teacher is kept in each checkpoint.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict
+
+from big_ssl import config as config_lib
+from big_ssl.data.labels import Task
+from big_ssl.errors import InputError
+from big_ssl.losses import distillation
+from big_ssl.methods import Key, Method
+from big_ssl.models.heads import MLP
+from big_ssl.models.networks import ClassifierNetwork, ContrastiveNetwork
+from big_ssl.tasks import build, provenance, trained
+from big_ssl.train import init_from
+
+TASK, LABELS = 'contrastive', 'none'
+KEYS = {
+    'teacher': Key('', 'a workdir, or weights of others for imitate=features'),
+    'imitate': Key('logits', 'logits of a classifier, or features', choices=('logits', 'features')),
+    'temperature': Key(1.0, "of the logits, the teacher's and the student's", 1e-3),
+}
+
+
+def check(config: ConfigDict) -> None:
+    if not config.method.teacher:
+        raise InputError(
+            'config: method.name=distill needs a teacher, --config.method.teacher=WORKDIR'
+        )
+
+
+@functools.cache
+def _source(origin: str) -> init_from.Source:
+    return init_from.load(origin)
+
+
+class Distill(Method):
+    figures: ClassVar = {'loss': 'distance to the teacher (logits: cross-entropy in nats)'}
+    name: ClassVar = 'distillation'
+
+    @property
+    def _source(self) -> init_from.Source:
+        return _source(self.config.method.teacher)
+
+    @property
+    def _classes(self) -> Task | None:
+        """Of the teacher's classifier, if that is imitated."""
+        if self.config.method.imitate != 'logits':
+            return None
+        if 'task' not in self._source.about:
+            raise InputError(
+                f'config: method.teacher={self.config.method.teacher} has no classifier; '
+                'fine-tune it first, or take --config.method.imitate=features'
+            )
+        return trained.task_of(self._source.about)
+
+    @property
+    def _teacher(self) -> nn.Module:
+        """Its encoder as it was trained, with its classifier if that is imitated."""
+        theirs = self.config.copy_and_resolve_references()
+        known = self._source.settings
+        theirs.update_from_flattened_dict(
+            {key: known[key] for key in config_lib.OF_ENCODER if key in known}
+        )
+        encoder, task = build.make_encoder(theirs), self._classes
+        return ClassifierNetwork(encoder, task.outputs) if task else _Bare(encoder)
+
+    @property
+    def network(self) -> nn.Module:
+        if task := self._classes:
+            return ClassifierNetwork(self.encoder, task.outputs)
+        shapes = jax.eval_shape(functools.partial(trained.initial, self.config, self._teacher))
+        images = jax.ShapeDtypeStruct((1, self.config.image_size, self.config.image_size, 3), 'f4')
+        found = jax.eval_shape(functools.partial(self._teacher.apply, train=False), shapes, images)
+        return ContrastiveNetwork(self.encoder, MLP((found['features'].shape[-1],)))
+
+    def init(self, variables: Any) -> Any:
+        """The teacher."""
+        shapes = jax.eval_shape(functools.partial(trained.initial, self.config, self._teacher))
+        return {'params': {}, 'batch_stats': {}, **self._source.take_all(shapes)}
+
+    def loss(self, params: Any, state: Any, views: Any) -> Any:
+        keys, task, teacher = self.config.method, self._classes, state.extra
+        ours, theirs = ('logits', 'logits') if task else ('z', 'features')
+        out, batch_stats = views.through(self.network, params, state.batch_stats, ours)
+        wanted, _ = views.through(
+            self._teacher, teacher['params'], teacher['batch_stats'], theirs, train=False
+        )
+        out, wanted = (x.reshape(-1, x.shape[-1]) for x in (out, wanted))
+        with jax.named_scope('loss'):
+            if not task:
+                loss = distillation.feature_distillation(out, wanted)
+            elif task.uncertain_class:  # three outcomes of each class
+                out, wanted = out.reshape(-1, 3), wanted.reshape(-1, 3)
+                loss = distillation.distillation(out, wanted, keys.temperature)
+            elif task.multilabel:
+                loss = distillation.sigmoid_distillation(out, wanted, keys.temperature)
+            else:
+                loss = distillation.distillation(out, wanted, keys.temperature)
+        return loss, {}, {'batch_stats': batch_stats}
+
+    def about(self) -> dict[str, Any]:
+        task = self._classes
+        return {'task': dataclasses.asdict(task)} if task else {}
+
+    def trained_on(self) -> dict[str, Any]:
+        theirs = provenance.at_step(self._source.about, self._source.step)
+        nested = {
+            f'trained_on/teacher/{name.removeprefix("trained_on/")}': value
+            for name, value in theirs.items()
+        }
+        return {'trained_on/teacher': self.config.method.teacher, **nested}
+
+
+class _Bare(nn.Module):
+    """An encoder alone, as a network."""
+
+    encoder: nn.Module
+
+    def __call__(self, images: Any, train: bool) -> dict[str, Any]:
+        return {'features': self.encoder(images, train)}
+
+
+make = Distill
