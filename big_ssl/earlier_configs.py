@@ -112,10 +112,8 @@ def _added(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_key_of(method: Mapping[str, Any], key: str) -> bool:
     """Whether a run by this method has the key."""
-    return (
-        not key.startswith('method.')
-        or key.removeprefix('method.') in methods.load(method['name']).KEYS
-    )
+    keys = methods.load(method['name']).KEYS
+    return not key.startswith('method.') or key.removeprefix('method.') in keys
 
 
 def _at(config: Any, key: str) -> Any:

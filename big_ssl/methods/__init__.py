@@ -151,7 +151,8 @@ def check_pairs(config: ConfigDict) -> None:
         raise InputError('config: batch_size=1 leaves no example to be a negative; use 2 or more')
     if config.views < 2:
         raise InputError(
-            f'config: views={config.views} are too few for method.name={config.method.name}; use 2 or more'
+            f'config: views={config.views} is too few for method.name={config.method.name}; '
+            'use 2 or more'
         )
 
 
