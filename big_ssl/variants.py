@@ -1,17 +1,25 @@
 """What `:demo` changes in a config."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from big_ssl.config import PRETRAINING
 from big_ssl.errors import InputError
 
 
-def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
+def choose_variant(
+    config: ConfigDict, variant: str, demo: Mapping[str, Any] | None = None
+) -> ConfigDict:
     """`''` leaves the published setting, `'demo'` makes it run in minutes on two CPU cores.
 
     The demo reads the embedded SYNTHETIC phantom set (with `dataset.manifest`: your own images) and
     trains a small network on small images, mildly augmented: short trials with stronger views had
     not begun to learn (BUILD_NOTES.md).
+
+    Args:
+      demo: what the demo of this config changes besides, by dotted keys.
 
     Raises:
       InputError: another variant.
@@ -29,6 +37,7 @@ def choose_variant(config: ConfigDict, variant: str) -> ConfigDict:
         config.labels.classes, config.labels.other = (), ''
         tune = _demo_pretraining if config.task == PRETRAINING else _demo_finetuning
         tune(config)
+        config.update_from_flattened_dict(demo or {})
     elif variant:
         raise InputError(f'config: unknown variant {variant!r}; the only one is :demo')
     return config
@@ -40,7 +49,6 @@ def _demo_pretraining(config: ConfigDict) -> None:
     config.optimizer.learning_rate = 0.002
     config.optimizer.scaling = 'none'
     config.optimizer.weight_decay = 1e-4
-    config.method.temperature = 0.2
     config.crop.area = (0.6, 1.0)
     config.augment.jitter_strength = 0.3
     config.augment.blur_probability = 0.0

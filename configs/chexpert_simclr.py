@@ -35,4 +35,4 @@ def get_config(variant: str = '') -> ConfigDict:
     config.augment.flip_horizontal = 0.5
     config.augment.blur_probability = 0.0
     config.augment.grey_probability = 0.0  # grey already
-    return choose_variant(config, variant)
+    return choose_variant(config, variant, {'method.temperature': 0.2})

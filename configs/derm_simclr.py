@@ -30,4 +30,4 @@ def get_config(variant: str = '') -> ConfigDict:
     config.method.temperature = 0.1
     config.crop.min_object_covered = 0.1  # code
     config.augment.jitter_strength = 1.0  # recalled
-    return choose_variant(config, variant)
+    return choose_variant(config, variant, {'method.temperature': 0.2})

@@ -27,4 +27,4 @@ def get_config(variant: str = '') -> ConfigDict:
     config.optimizer.weight_decay = 1e-6
     config.method.temperature = 0.1
     config.crop.min_object_covered = 0.1  # code
-    return choose_variant(config, variant)
+    return choose_variant(config, variant, {'method.temperature': 0.2})

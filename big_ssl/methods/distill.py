@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
-from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
 from big_ssl.data.labels import Task
@@ -31,13 +30,6 @@ KEYS = {
 }
 
 
-def check(config: ConfigDict) -> None:
-    if not config.method.teacher:
-        raise InputError(
-            'config: method.name=distill needs a teacher, --config.method.teacher=WORKDIR'
-        )
-
-
 @functools.cache
 def _source(origin: str) -> init_from.Source:
     return init_from.load(origin)
@@ -49,6 +41,10 @@ class Distill(Method):
 
     @property
     def _source(self) -> init_from.Source:
+        if not self.config.method.teacher:
+            raise InputError(
+                'config: method.name=distill needs a teacher, --config.method.teacher=WORKDIR'
+            )
         return _source(self.config.method.teacher)
 
     @property
