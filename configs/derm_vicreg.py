@@ -34,4 +34,6 @@ def get_config(variant: str = '') -> ConfigDict:
     config.optimizer.scaling = 'linear'  # section 4.2
     config.optimizer.weight_decay = 1e-6  # section 4.2
     config.crop.min_object_covered = 0.1  # as derm_simclr.py
-    return choose_variant(config, variant, {'method.projection_size': 256})
+    return choose_variant(
+        config, variant, {'method.projection_size': 256, 'method.invariance': 5.0}
+    )

@@ -15,7 +15,7 @@ from big_ssl.errors import InputError
 from big_ssl.models import resnet
 from big_ssl.tasks import build
 from big_ssl.train import mesh as mesh_lib
-from big_ssl.train.state import initial_state, with_extra
+from big_ssl.train.state import initial_state, layout, with_extra
 from tests.helpers import smooth
 
 BATCH, SIZE, STEPS = 16, 16, 4
@@ -113,8 +113,13 @@ def trained(name, devices, steps=2, **settings):
     """The state and the metrics after some steps, and its beginning."""
     config, mesh = config_of(name, **settings), mesh_lib.make_mesh(jax.devices()[:devices])
     method = made(config, mesh)
-    state = initial_state(method.network, OPTIMIZER, image_size=SIZE, seed=0, mesh=mesh)
-    state = with_extra(state.replace(**mesh_lib.copy(begun(name), mesh)), method.init, mesh)
+    shard = config.compute.shard
+    state = initial_state(
+        method.network, OPTIMIZER, image_size=SIZE, seed=0, mesh=mesh, shard=shard
+    )
+    state = state.replace(**mesh_lib.copy(begun(name), mesh))
+    state = jax.device_put(state, layout(state, mesh, shard))
+    state = with_extra(state, method.init, mesh, shard)
     before = jax.tree.map(np.array, mesh_lib.fetch(state))
     step = build.make_step(method, OPTIMIZER, SCHEDULE)
     views = 1 if config.task == config_lib.FINETUNING else config.views
@@ -151,6 +156,10 @@ def test_parts_of_a_batch_give_what_the_whole_gives(name, teacher):
     frozen = {'model.batch_norm': 'frozen'}
     whole, parts = (trained(name, 2, chunks=count, **frozen) for count in (1, 4))
     assert_alike(parts, whole)
+
+
+def test_a_target_network_in_parts_is_that_on_every_device(teacher):
+    assert_alike(trained('byol', 8, **{'compute.shard': 'all'}), trained('byol', 1))
 
 
 @pytest.mark.parametrize('name', methods.names())

@@ -37,7 +37,8 @@ def loss_of(network):
     def loss(params, state, batch):
         variables = {'params': params, 'batch_stats': state.batch_stats}
         out, updates = network.apply(variables, batch['x'], train=True, mutable=['batch_stats'])
-        return jnp.mean((out['logits'] - batch['y']) ** 2), ({}, updates['batch_stats'])
+        changed = {'batch_stats': updates['batch_stats']}
+        return jnp.mean((out['logits'] - batch['y']) ** 2), ({}, changed)
 
     return loss
 
