@@ -2,6 +2,7 @@
 
 import csv
 import struct
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from big_ssl.data.manifest import Manifest, read_manifest
 
 HEADER = ('image_path', 'case_id', 'patient_id', 'label', 'split')
 COLUMNS = {name: name for name in HEADER}
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """All files of a tar, in a folder."""
+    safely = {'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}  # not in Python 3.11.2
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, **safely)
 
 
 def write_table(path: Path, rows, header=HEADER) -> str:

@@ -8,14 +8,13 @@ it is small. The losses of steps 3 and 4 are those that the same code went on wi
 """
 
 import io
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests import runs
+from tests import helpers, runs
 
 HERE = Path(__file__).parent / 'earlier'
 COMMON = {
@@ -56,8 +55,7 @@ BEGUN = {
 @pytest.mark.parametrize('name', BEGUN)
 def test_it_goes_on(name, tmp_path, compile_cache, one_pixel):
     config, more, losses, (figure, value) = BEGUN[name]
-    with tarfile.open(HERE / f'{name}.tar.xz') as stored:
-        stored.extractall(tmp_path)
+    helpers.unpack(HERE / f'{name}.tar.xz', tmp_path)
     workdir = tmp_path / name
     if name != 'finetuning':
         (workdir / 'pairs.png').write_bytes(one_pixel)

@@ -1,6 +1,5 @@
 """Real images: table → records → training, the same as from the table itself."""
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from big_ssl.data import datasets
 from big_ssl.data.cases import units_of_cases
 from big_ssl.data.sampler import Sampler
 from tests import runs
-from tests.helpers import host_views
+from tests.helpers import host_views, unpack
 
 SHARED = runs.ROOT.parent / 'shared' / 'data'
 MULTI = ('--config.labels.kind=multi', '--config.labels.negative=No Finding',
@@ -31,9 +30,7 @@ def real(request, tmp_path_factory):
     if not archive.exists():
         pytest.skip(f'the sample of real images {archive.name} is not in {SHARED}')
     folder = tmp_path_factory.mktemp(request.param)
-    safely = {'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}  # not in Python 3.11.2
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, **safely)
+    unpack(archive, folder)
     manifest, out = folder / request.param / 'manifest.csv', folder / 'records'
     assert prepare.main(['prepare', f'--manifest={manifest}', f'--out={out}', '--workers=1']) == 0
     return request.param, manifest, out

@@ -82,7 +82,8 @@ class Distill(Method):
     def init(self, variables: Any) -> Any:
         """The teacher."""
         shapes = jax.eval_shape(functools.partial(trained.initial, self.config, self._teacher))
-        return {'params': {}, 'batch_stats': {}, **self._source.take_all(shapes)}
+        with jax.ensure_compile_time_eval():  # they are read where shapes alone are asked for, too
+            return {'params': {}, 'batch_stats': {}, **self._source.take_all(shapes)}
 
     def loss(self, params: Any, state: Any, views: Any) -> Any:
         keys, task, teacher = self.config.method, self._classes, state.extra

@@ -23,11 +23,10 @@ from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.state import TrainState
 from big_ssl.train.writers import MetricsWriter
 
-__all__ = ['WHAT', 'Observer', 'open_data']
+__all__ = ['Observer', 'open_data']
 
 log = logging.getLogger(__name__)
 
-WHAT = 'fine-tuning'
 SCORE = 'auc_macro_all'  # of validation, picks the best checkpoint
 
 

@@ -78,8 +78,8 @@ def make_monitor(
     def monitor(state: TrainState) -> loop.Metrics:
         paired = inference.fetch_finite(embed_pairs(state, pairs))
         z = paired.get('z', paired['features'])
-        figures = {
-            'alignment': collapse.alignment(z[:, :2]),
+        figures = {'alignment': collapse.alignment(z[:, :2])} if z.shape[1] > 1 else {}
+        figures |= {
             'uniformity': collapse.uniformity(z[:, 0]),
             'effective_rank': collapse.effective_rank(paired['features'][:, 0]),
         }

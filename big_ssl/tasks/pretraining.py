@@ -32,7 +32,6 @@ from big_ssl.train.writers import MetricsWriter
 
 log = logging.getLogger(__name__)
 
-WHAT = 'pre-training'
 PICTURED = 8  # examples in pairs.png
 
 

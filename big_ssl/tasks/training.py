@@ -81,7 +81,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
             monitor=observer.monitor,
             score=observer.score,
             should_stop=should_stop,
-            what=kind.WHAT,
+            what=method.title,
         )
         observer.end(state, about, checkpoints)
 
