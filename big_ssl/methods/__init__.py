@@ -15,6 +15,7 @@ and nothing else in big_ssl knows its name. Figures, titles and what is saved co
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import pkgutil
 import sys
@@ -133,9 +134,11 @@ def load(name: str) -> ModuleType:
     except ImportError as error:
         if error.name and not name.startswith(error.name):
             raise InputError(f'config: method.name={name}: {error}') from None
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f', did you mean {near[0]}?' if near else ''
         raise InputError(
             f'config: method.name={name} is none of {", ".join(names())}, nor a module that can '
-            'be imported from here'
+            f'be imported from here{hint}'
         ) from None
     if missing := [part for part in _PARTS if not hasattr(module, part)]:
         raise InputError(

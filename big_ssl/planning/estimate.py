@@ -35,7 +35,7 @@ class Memory:
     """Of one device while the step runs, in bytes.
 
     Attributes:
-      parameters: with batch statistics.
+      parameters: with batch statistics and what the method keeps (a target network, say).
       optimizer: its state.
       batch: images and what goes with them.
       temporaries: activations, gradients, and everything else that comes and goes.
@@ -220,7 +220,7 @@ def _refusal(batch: Source, images: int, available: int) -> str:
 
 def _memory(compiled: jax.stages.Compiled, state: TrainState) -> Memory:
     found: Any = compiled.memory_analysis()
-    parameters = _bytes((state.params, state.batch_stats))
+    parameters = _bytes((state.params, state.batch_stats, state.extra))
     optimizer = _bytes((state.opt_state, state.step))
     given = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     return Memory(

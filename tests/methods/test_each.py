@@ -220,7 +220,10 @@ def test_a_teacher_does_not_learn(teacher):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'method.name': 'simclrr'}, 'method.name=simclrr is none of byol, classify, dcl'),
+        (
+            {'method.name': 'simclrr'},
+            'method.name=simclrr is none of byol, classify, dcl.* did you mean simclr?',
+        ),
         ({'method.name': 'supcon', 'labels.kind': 'multi'}, 'supcon needs one class an image'),
         ({'method.name': 'byol', 'views': 1}, 'views=1 is too few for method.name=byol'),
         ({'method.name': 'vicreg', 'batch_size': 1}, 'batch_size=1 leaves no example'),

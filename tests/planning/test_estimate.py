@@ -71,6 +71,15 @@ def planned(config, devices=None, **changes):
     return estimate(config, devices, **more)
 
 
+def test_a_target_network_is_counted_among_the_parameters():
+    small = {'method.hidden_size': 32, 'method.projection_size': 16}
+    byol = planned(config_of(**{'method.name': 'byol', **small}))
+    found = planned(config_of(**{'method.name': 'vicreg', 'method.projection_size': 32,
+                                 'method.projection_layers': 1}))  # fmt: skip
+    assert byol.memory.parameters > 1.9 * found.memory.parameters
+    assert abs(byol.memory.batch - found.memory.batch) < 1024  # paddings
+
+
 def test_memory_of_the_state_is_that_of_its_arrays():
     found = planned(config_of('supervised', **{'optimizer.name': 'adam'}))
     parameters = 4 * (3 * 9 * 16 + 2 * 9 * 16 * 16 + 3 * 2 * 16)  # stem and first block
