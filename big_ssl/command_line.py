@@ -5,7 +5,7 @@ import os
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from absl import flags
@@ -25,6 +25,7 @@ from big_ssl.errors import (
     Preempted,
     RunsFailed,
 )
+from big_ssl.keys import Key, nearest
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +125,12 @@ def exit_code(action: Callable[[], None]) -> int:
         return _end(PREEMPTED, f'{error}; run the same command again to go on')
 
 
-def settings(config: ConfigDict) -> Iterable[str]:
-    """`--config.KEY=DEFAULT` for every key, for a help text."""
-    return (f'  --config.{key}={config_lib.get(config, key)}' for key in config_lib.keys(config))
+def settings(config: ConfigDict, known: Mapping[str, Key] | None = None) -> Iterable[str]:
+    """`--config.KEY=DEFAULT` for every key, with what is `known` of it, for a help text."""
+    known = known or {}
+    for key, value in config_lib.flat(config).items():
+        flag = f'  --config.{key}={value}'
+        yield f'{flag:44}  {known[key].line}' if key in known else flag
 
 
 def _without_closed_loops(unraisable: 'sys.UnraisableHookArgs') -> None:
@@ -199,12 +203,12 @@ def _explain(error: Exception, argv: Sequence[str], values: flags.FlagValues) ->
     known = [f'config.{key}' for key in _keys_of_file(argv)]
     if isinstance(error, flags.UnrecognizedFlagError):
         names = [*known, *values]
-        return f'unknown flag --{error.flagname}{config_lib.nearest(error.flagname, names)}'
+        return f'unknown flag --{error.flagname}{nearest(error.flagname, names)}'
     if isinstance(error, (AttributeError, KeyError)):
         given = [arg.lstrip('-').split('=')[0] for arg in argv if arg.startswith('-')]
         for name in given:
             if name.startswith('config.') and name not in known:
-                return f'unknown key --{name}{config_lib.nearest(name, known)}'
+                return f'unknown key --{name}{nearest(name, known)}'
     if isinstance(error, flags.Error):
         return _first_line(error)
     return f'--config: {type(error).__name__}: {_first_line(error)}'

@@ -1,13 +1,11 @@
-"""The settings every run has, their defaults, and the rules that hold between them.
+"""The settings every run has, and the rules that hold between them.
 
 A file in `configs/` starts from `defaults()` and changes what its experiment needs. The dictionary
-is locked: a key that is not below does not exist.
+is locked: a key that is not in `run_keys`, or of its method, does not exist.
 """
 
-import difflib
 import functools
 import logging
-import math
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
@@ -16,15 +14,12 @@ from ml_collections import ConfigDict, config_dict
 
 from big_ssl import earlier_configs, methods
 from big_ssl.errors import InputError
+from big_ssl.keys import Key
+from big_ssl.run_keys import DURATIONS, FINETUNING, KEYS, PRETRAINING, UNITS
 
 log = logging.getLogger(__name__)
 
-DURATIONS = ('total', 'warmup', 'checkpoint_every', 'monitor_every', 'log_every')
-UNITS = ('steps', 'epochs', 'examples', 'percent')
-DATASETS = ('manifest', 'records', 'phantom', 'phantom_elsewhere')
-PRETRAINING, FINETUNING = 'contrastive', 'supervised'
 TRAINING = {PRETRAINING: 'simclr', FINETUNING: 'classify'}  # and the method that is usual for it
-TASKS = (*TRAINING, 'evaluate', 'predict', 'embed')
 # Weights fit only what has the same; a run that trains nothing takes it over from their training.
 OF_ENCODER = ('model.backbone', 'model.depth', 'model.width', 'model.stem', 'model.padding',
               'init_normalization')  # fmt: skip
@@ -32,10 +27,7 @@ OF_IMAGES = ('image_size', 'crop.evaluation', 'dataset.channels')
 OF_CLASSIFIER = ('labels.kind', 'labels.negative', 'aggregate')
 # Keys that are 'auto' until it is known what the weights of init_from need; the first is that of
 # a network from scratch.
-AUTO = {
-    'model.padding': ('torch', 'same', 'simclr'),
-    'init_normalization': ('none', 'imagenet', 'symmetric'),
-}
+AUTO = {key: KEYS[key].choices[1:] for key in ('model.padding', 'init_normalization')}
 FROM_SCRATCH = {key: choices[0] for key, choices in AUTO.items()}
 
 
@@ -103,138 +95,28 @@ def method_of(config: Mapping[str, Any]) -> ModuleType:
     return methods.load(config['method']['name'])
 
 
+def keys_of(config: Mapping[str, Any]) -> dict[str, Key]:
+    """What each key means and may be, those of the config's method included."""
+    own = method_of(config).KEYS
+    return KEYS | {f'method.{key}': about for key, about in own.items()}
+
+
 def defaults() -> ConfigDict:
-    """Every key with its default; `None` marks a key without one."""
+    """Every key of `run_keys`, and those of the usual method, with its default."""
     config = Settings()
-    config.task = PRETRAINING  # contrastive | supervised | evaluate | predict | embed
-    config.method = MethodSettings()
-    config.method.name = TRAINING[PRETRAINING]  # see big_ssl/methods
-    config.seed = 0
-    _add_data(config)
-    _add_durations(config)
-    _add_views(config)
-    _add_model(config)
-    _add_optimizer(config)
-    _add_evaluation(config)
+    sections = {'method': MethodSettings(), 'model': ModelSettings(config)}
+    for key, about in KEYS.items():
+        section, _, name = key.rpartition('.')
+        holder: ConfigDict = config
+        for part in filter(None, section.split('.')):
+            if part not in holder:
+                holder[part] = sections.get(part, ConfigDict())
+            holder = holder[part]
+        if about.kind:
+            holder[name] = config_dict.placeholder(about.kind)
+        if not about.kind or about.default is not None:
+            holder[name] = about.default
     return config.lock()
-
-
-def _add_data(config: ConfigDict) -> None:
-    config.dataset = ConfigDict()
-    # manifest | records (of big_ssl.prepare) | tfds:NAME | phantom, phantom_elsewhere (synthetic)
-    config.dataset.name = 'manifest'
-    config.dataset.manifest = config_dict.placeholder(str)  # CSV, TSV or Parquet, one row an image
-    config.dataset.data_dir = config_dict.placeholder(str)  # of records, of TFDS, of phantom
-    config.dataset.image_root = config_dict.placeholder(str)  # default: the manifest's folder
-    config.dataset.placement = (
-        'host'  # host: files are read as they are needed | device: all images lie on the device
-    )
-    config.dataset.device_size = 0  # placement=device: stored side in pixels; 0 = twice image_size
-    config.dataset.channels = 0  # 1 | 3 on the host; 0: grey stays grey until it is on the device
-    config.dataset.window = ''  # of 16-bit images: LOW,HIGH (become black, white) | full | minmax
-    config.dataset.columns = ConfigDict()  # the manifest's own names for its columns
-    for column in ('image_path', 'case_id', 'patient_id', 'label', 'split'):
-        config.dataset.columns[column] = column
-
-    config.splits = ConfigDict()  # names of splits, several joined by '+'
-    config.splits.train = 'train'
-    config.splits.val = 'val'
-    config.splits.evaluate = 'test'  # all: every row, whatever its split
-    config.splits.seed = 0  # of the split made where the manifest has none; not a run's seed
-
-    config.labels = ConfigDict()
-    config.labels.kind = 'single'  # single: one class a case | multi: any number, joined by '|'
-    config.labels.negative = ''  # multi: the label that means none of the classes
-    config.labels.classes = ()  # in the order of the scores; (): those of the training labels
-    config.labels.map = ''  # label names to classes: a CSV with columns label and class, or scin
-    config.labels.other = ''  # class of all other labels; ignore: left out; '': an error
-    config.labels.uncertain = 'ignore'  # multi: LABEL? in training: zeros | ones | own_class
-    config.labels.val = 'alike'  # with a label_fraction: val is reduced alike | full
-    config.label_fraction = 1.0  # of the training patients (cases where no patient is known)
-    config.label_seed = 0  # which draw of them
-
-
-def _add_durations(config: ConfigDict) -> None:
-    for name in DURATIONS:
-        for unit in UNITS:
-            config[f'{name}_{unit}'] = config_dict.placeholder(float if unit == 'percent' else int)
-    config.total_epochs = 100
-    config.warmup_epochs = 10
-    config.checkpoint_every_percent = 10.0
-    config.monitor_every_percent = 10.0
-    config.log_every_steps = 50
-    config.keep_checkpoints = 2  # the newest ones; the best on validation is kept besides
-
-
-def _add_views(config: ConfigDict) -> None:
-    config.pairing = 'augment'  # augment: crops of one image | case: distinct images of a case
-    config.views = 2
-    config.batch_size = 512  # global, in examples (each has `views` views)
-    # A batch larger than memory: so many parts one after the other, the gradient that of the whole
-    # (GradCache) under batch statistics of each part; exactly, with model.batch_norm=frozen.
-    config.chunks = 1
-    config.image_size = 224  # pixels
-
-    config.crop = ConfigDict()
-    config.crop.area = (0.08, 1.0)  # share of the image
-    config.crop.aspect = (0.75, 4 / 3)  # width over height
-    config.crop.min_object_covered = 0.0  # share of the image below which a crop is drawn again
-    config.crop.evaluation = 0.875  # centre crop, share of the shorter side
-    config.augment = ConfigDict()
-    config.augment.jitter_strength = 1.0
-    config.augment.jitter_probability = 0.8
-    config.augment.grey_probability = 0.2
-    config.augment.blur_probability = 0.5
-    config.augment.flip_horizontal = 0.5
-    config.augment.flip_vertical = 0.0
-    config.augment.rotation_degrees = 0.0
-
-
-def _add_model(config: Settings) -> None:
-    config.model = ModelSettings(config)
-    config.model.backbone = 'resnet'  # resnet | bit: ResNet-v2 with group normalisation
-    config.model.depth = 50  # 18 | 34 | 50 | 101 | 152 | 200
-    config.model.width = 1.0  # 0.25 to 4
-    config.model.stem = 'standard'  # standard | small_images (64 px and below)
-    # auto: as init_from needs it | torch: symmetric | same: TensorFlow's | simclr: some of each
-    config.model.padding = 'auto'
-    config.model.batch_norm = 'batch'  # batch: its statistics | frozen: those of init_from, kept
-    config.model.dtype = 'auto'  # auto: bfloat16 on accelerators | float32 | bfloat16
-    # A workdir of big_ssl, or weights of others: .safetensors, .pth, .npz, TensorFlow's (README)
-    config.init_from = config_dict.placeholder(str)
-    config.init_prefix = config_dict.placeholder(str)  # of names, where that holds several networks
-    # Of images in [0, 1]. auto: as init_from needs it | none | imagenet (mean and deviation) |
-    # symmetric (to [-1, 1])
-    config.init_normalization = 'auto'
-    # How it is computed, not what: results agree to rounding, and a run goes on with other values.
-    config.compute = ConfigDict()
-    config.compute.remat = 'none'  # less memory: norms (again in the backward pass) | blocks
-    config.compute.scan_blocks = False  # compile the equal blocks of a stage once
-    config.compute.watchdog_seconds = 600.0  # without a step: a warning with all stacks; 0: never
-    config.compute.profile_steps = 0  # so many steps are profiled for TensorBoard
-    config.compute.shard = 'none'  # over the devices: optimizer (its state) | all (parameters too)
-
-
-def _add_optimizer(config: ConfigDict) -> None:
-    config.optimizer = ConfigDict()
-    config.optimizer.name = 'lars'  # lars | sgd | adam
-    config.optimizer.learning_rate = 0.3
-    config.optimizer.scaling = 'linear'  # linear: x batch/256 | sqrt: x sqrt(batch) | none
-    config.optimizer.schedule = 'cosine'  # cosine | constant, both after the warm-up
-    config.optimizer.momentum = 0.9
-    config.optimizer.nesterov = False
-    config.optimizer.weight_decay = 1e-6
-
-
-def _add_evaluation(config: ConfigDict) -> None:
-    config.select = 'best'  # supervised: evaluate the checkpoint best on validation | last
-    config.classifier = 'trained'  # evaluate: that of init_from | linear_probe | knn
-    config.aggregate = 'probabilities'  # image scores to a case's: probabilities (mean) | none
-    config.subgroups = ()  # columns of the manifest; figures are given for each of their values
-    config.subgroup_edges = (20, 40, 60, 80)  # cut columns of numbers, such as an age in years
-    config.monitor = ConfigDict()
-    config.monitor.knn_k = 20
-    config.monitor.max_images = 5000  # of the bank (train), and of the query (val)
 
 
 def keys(config: Mapping[str, Any], prefix: str = '') -> list[str]:
@@ -263,16 +145,6 @@ def settled(config: ConfigDict, key: str) -> Any:
     return FROM_SCRATCH[key] if (value := get(config, key)) == 'auto' else value
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`, did you mean X?` for the known key that looks most like `name`, or nothing."""
-    known = list(known)
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not found:
-        last = name.rsplit('.', 1)[-1]
-        found = [key for key in known if key.rsplit('.', 1)[-1] == last][:1]
-    return f', did you mean {found[0]}?' if found else ''
-
-
 def settle(config: ConfigDict, overridden: Iterable[str] = ()) -> ConfigDict:
     """The config with its rules applied; `overridden` are the keys given on the command line.
 
@@ -284,9 +156,9 @@ def settle(config: ConfigDict, overridden: Iterable[str] = ()) -> ConfigDict:
         _one_unit(config, name, overridden)
     if config.dataset.manifest:
         config.dataset.name = 'manifest'
-    _check_choices(config)
+    _check_values(config)
     _check_backbone(config)
-    _check_numbers(config)
+    _check_crops(config)
     _check_judged(config)
     if config.task in TRAINING:
         _check_method(config)
@@ -332,40 +204,14 @@ def _check_judged(config: ConfigDict) -> None:
         raise InputError(f'config: subgroup_edges={edges} must be ascending whole numbers')
 
 
-def _check_choices(config: ConfigDict) -> None:
-    choices: dict[str, tuple[Any, ...]] = {
-        'task': TASKS,
-        'dataset.placement': ('host', 'device'),
-        'dataset.channels': (0, 1, 3),
-        'labels.kind': ('single', 'multi'),
-        'labels.uncertain': ('ignore', 'zeros', 'ones', 'own_class'),
-        'labels.val': ('alike', 'full'),
-        'pairing': ('augment', 'case'),
-        'model.depth': (18, 34, 50, 101, 152, 200),
-        'model.stem': ('standard', 'small_images'),
-        'model.backbone': ('resnet', 'bit'),
-        **{key: ('auto', *allowed) for key, allowed in AUTO.items()},
-        'model.batch_norm': ('batch', 'frozen'),
-        'model.dtype': ('auto', 'float32', 'bfloat16'),
-        'compute.remat': ('none', 'norms', 'blocks'),
-        'compute.shard': ('none', 'optimizer', 'all'),
-        'optimizer.name': ('lars', 'sgd', 'adam'),
-        'optimizer.scaling': ('linear', 'sqrt', 'none'),
-        'optimizer.schedule': ('cosine', 'constant'),
-        'select': ('best', 'last'),
-        'classifier': ('trained', 'linear_probe', 'knn'),
-        'aggregate': ('probabilities', 'none'),
-    }
+def _check_values(config: ConfigDict) -> None:
+    """Each key for itself."""
     name = config.dataset.name
     is_folder = config.dataset.data_dir or '/' in name  # of records, by whatever name
-    if not is_folder and not name.startswith('tfds:'):
-        choices['dataset.name'] = (*DATASETS, 'tfds:NAME')
-    for key, allowed in choices.items():
-        value = get(config, key)
-        if value not in allowed:
-            hint = nearest(value, allowed) if isinstance(value, str) else ''
-            listed = ', '.join(map(str, allowed))
-            raise InputError(f'config: {key}={value} is not one of {listed}{hint}')
+    for key, about in KEYS.items():
+        named = key == 'dataset.name' and (is_folder or name.startswith('tfds:'))
+        if (value := get(config, key)) is not None and not named:
+            about.check(key, value)
 
 
 def _check_backbone(config: ConfigDict) -> None:
@@ -389,41 +235,7 @@ def _check_backbone(config: ConfigDict) -> None:
         )
 
 
-def _check_numbers(config: ConfigDict) -> None:
-    bounds = {
-        'batch_size': (1, math.inf),
-        'chunks': (1, math.inf),
-        'image_size': (8, 4096),
-        'views': (1, 64),
-        'label_fraction': (1e-9, 1),
-        'seed': (0, 2**31 - 1),
-        'model.width': (0.25, 4),
-        'crop.evaluation': (0.01, 1),
-        'crop.min_object_covered': (0, 1),
-        'monitor.knn_k': (1, 10**6),
-        'monitor.max_images': (1, math.inf),
-        'keep_checkpoints': (1, 10**6),
-        'optimizer.learning_rate': (0, math.inf),
-        'optimizer.weight_decay': (0, math.inf),
-        'optimizer.momentum': (0, 1),
-        'augment.jitter_strength': (0, 10),
-        'augment.rotation_degrees': (0, 180),
-        'dataset.device_size': (0, 8192),
-        'compute.watchdog_seconds': (0, math.inf),
-        'compute.profile_steps': (0, 10_000),
-    } | {
-        f'augment.{name}': (0, 1)
-        for name in (
-            'jitter_probability',
-            'grey_probability',
-            'blur_probability',
-            'flip_horizontal',
-            'flip_vertical',
-        )
-    }
-    for key, (low, high) in bounds.items():
-        if not low <= get(config, key) <= high:
-            raise InputError(f'config: {key}={get(config, key)} is outside [{low:g}, {high:g}]')
+def _check_crops(config: ConfigDict) -> None:
     for key in ('crop.area', 'crop.aspect'):
         pair = get(config, key)
         numbers = len(pair) == 2 and all(isinstance(side, int | float) for side in pair)

@@ -28,8 +28,8 @@ from pathlib import Path
 from absl import flags
 
 from big_ssl import command_line
-from big_ssl import config as config_lib
 from big_ssl.errors import InputError
+from big_ssl.keys import nearest
 
 log = logging.getLogger('big_ssl')
 FORMATS = ('safetensors', 'onnx', 'stablehlo', 'savedmodel', 'orbax')
@@ -52,7 +52,7 @@ def parse(argv: Sequence[str]) -> flags.FlagValues:
     try:
         rest = values(list(argv))
     except flags.UnrecognizedFlagError as error:
-        known = config_lib.nearest(error.flagname, list(values))
+        known = nearest(error.flagname, list(values))
         raise InputError(f'unknown flag --{error.flagname}{known}') from None
     except flags.Error as error:
         raise InputError(' '.join(str(error).split())) from None
@@ -62,7 +62,7 @@ def parse(argv: Sequence[str]) -> flags.FlagValues:
         if not values[name].value:
             raise InputError(f'--{name} is missing; for example: {EXAMPLE}')
     if values.format not in FORMATS:
-        known = config_lib.nearest(values.format, FORMATS)
+        known = nearest(values.format, FORMATS)
         raise InputError(f'--format={values.format} is not one of {", ".join(FORMATS)}{known}')
     return values
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict
 
-from big_ssl import command_line, heap
+from big_ssl import command_line, heap, methods
 from big_ssl import config as config_lib
 from big_ssl.errors import Diverged, InputError
 from big_ssl.files import REPORT, RESULT
@@ -104,13 +104,15 @@ def main(argv: Sequence[str] = tuple(sys.argv)) -> int:
 
 
 def _help() -> str:
+    config = config_lib.defaults()
     return '\n'.join(
         [
             __doc__ or '',
             f'For example: {EXAMPLE}',
             '',
-            'Every key and its default; config files set their own (see big_ssl/config.py):',
-            *command_line.settings(config_lib.defaults()),
+            'Every key and its default; config files set their own. Another method.name has other',
+            f'keys, see its file in big_ssl/methods ({", ".join(methods.names())}):',
+            *command_line.settings(config, config_lib.keys_of(config)),
         ]
     )
 

@@ -20,11 +20,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from big_ssl import command_line, processes
-from big_ssl import config as config_lib
 from big_ssl.data import manifest as manifest_lib
 from big_ssl.data import windows
 from big_ssl.data.sources import SOURCES
 from big_ssl.errors import InputError, Preempted
+from big_ssl.keys import nearest
 from big_ssl.preparation.pictures import Reading
 from big_ssl.preparation.settings import DROP, FAIL, KEEP, SKIP, Settings
 
@@ -57,7 +57,7 @@ def parse(argv: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
     if unknown:
         name = unknown[0].split('=')[0]
         known = [option for action in parser._actions for option in action.option_strings]
-        raise InputError(f'unknown flag {name}{config_lib.nearest(name, known)}')
+        raise InputError(f'unknown flag {name}{nearest(name, known)}')
     if bool(flags.manifest) == bool(flags.source):
         raise InputError('give either --manifest=FILE or --source=NAME with --raw=DIR')
     if bool(flags.source) != bool(flags.raw):

@@ -5,8 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from big_ssl.config import PRETRAINING
 from big_ssl.errors import InputError
+from big_ssl.run_keys import PRETRAINING
 
 
 def choose_variant(

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from big_ssl import config as config_lib
-from big_ssl.config import defaults, differences, keys, names, nearest, settle, steps
+from big_ssl.config import defaults, differences, keys, names, settle, steps
 from big_ssl.errors import InputError
+from big_ssl.keys import nearest
+from big_ssl.run_keys import DURATIONS, UNITS
 from tests.helpers import COLUMNS
 
 CONFIGS = sorted((Path(__file__).parent.parent / 'configs').glob('*.py'))
@@ -170,14 +171,14 @@ def with_values(**values):
     return config
 
 
-@pytest.mark.parametrize('duration', config_lib.DURATIONS)
-@pytest.mark.parametrize('unit', config_lib.UNITS)
+@pytest.mark.parametrize('duration', DURATIONS)
+@pytest.mark.parametrize('unit', UNITS)
 def test_an_override_clears_the_other_units(duration, unit):
     if (duration, unit) == ('total', 'percent'):
         return
     key = f'{duration}_{unit}'
     config = settle(with_values(**{key: 5}), [key])
-    present = [other for other in config_lib.UNITS if config[f'{duration}_{other}'] is not None]
+    present = [other for other in UNITS if config[f'{duration}_{other}'] is not None]
     assert present == [unit] and config[key] == 5
 
 

@@ -113,6 +113,9 @@ def test_help_lists_every_key(capsys, flag):
     out, err = capsys.readouterr()
     assert not err
     assert '--config.batch_size=512' in out and '--config.model.depth=50' in out
+    described = [line.split(maxsplit=1) for line in out.splitlines() if '  --config.' in line]
+    assert all(len(parts) == 2 for parts in described), described
+    assert 'supcon' in out and '(lars, sgd, adam)' in out
     assert 'python -m big_ssl.main --config=configs/' in out and '75' in out
 
 

@@ -15,7 +15,6 @@ and nothing else in big_ssl knows its name. Figures, titles and what is saved co
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import pkgutil
 import sys
@@ -27,7 +26,7 @@ from ml_collections import ConfigDict
 
 from big_ssl import heap
 from big_ssl.errors import InputError
-from big_ssl.keys import Key
+from big_ssl.keys import Key, nearest
 
 if TYPE_CHECKING:  # settings are read without JAX
     import flax.linen as nn
@@ -134,11 +133,9 @@ def load(name: str) -> ModuleType:
     except ImportError as error:
         if error.name and not name.startswith(error.name):
             raise InputError(f'config: method.name={name}: {error}') from None
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f', did you mean {near[0]}?' if near else ''
         raise InputError(
             f'config: method.name={name} is none of {", ".join(names())}, nor a module that can '
-            f'be imported from here{hint}'
+            f'be imported from here{nearest(name, names())}'
         ) from None
     if missing := [part for part in _PARTS if not hasattr(module, part)]:
         raise InputError(

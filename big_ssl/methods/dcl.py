@@ -6,8 +6,6 @@ as with SimCLR (`pairing=case`).
 
 from typing import Any, ClassVar
 
-import jax
-
 from big_ssl.losses.ntxent import nt_xent
 from big_ssl.methods import Method, simclr
 from big_ssl.methods.simclr import KEYS, LABELS, TASK, check
@@ -23,14 +21,9 @@ class DCL(simclr.SimCLR):
     title = Method.title
     name: ClassVar = 'DCL'
 
-    def loss(self, params: Any, state: Any, views: Any) -> Any:
-        z, batch_stats = views.through(self.network, params, state.batch_stats, 'z')
+    def contrast(self, z: Any, groups: Any, views: Any) -> Any:
         temperature = self.config.method.temperature
-        with jax.named_scope('loss'):
-            loss, figures = nt_xent(
-                z, self.groups(views), temperature, mesh=self.mesh, decoupled=True
-            )
-        return loss, figures, {'batch_stats': batch_stats}
+        return nt_xent(z, groups, temperature, mesh=self.mesh, decoupled=True)
 
 
 make = DCL

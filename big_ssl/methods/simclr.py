@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from big_ssl.losses.ntxent import nt_xent
 from big_ssl.methods import Key, Method
@@ -53,10 +53,12 @@ class SimCLR(Method):
     def loss(self, params: Any, state: Any, views: Any) -> Any:
         z, batch_stats = views.through(self.network, params, state.batch_stats, 'z')
         with jax.named_scope('loss'):
-            loss, figures = nt_xent(
-                z, self.groups(views), self.config.method.temperature, mesh=self.mesh
-            )
+            loss, figures = self.contrast(z, self.groups(views), views)
         return loss, figures, {'batch_stats': batch_stats}
+
+    def contrast(self, z: Float[Array, 'b v d'], groups: Int[Array, ' b'], views: Any) -> Any:
+        """The loss of these projections, and its figures; `groups` are those of the mask."""
+        return nt_xent(z, groups, self.config.method.temperature, mesh=self.mesh)
 
 
 make = SimCLR

@@ -6,7 +6,6 @@ Khosla et al. 2020 (arXiv:2004.11362), eq. 2. An image without a label, or one t
 
 from typing import Any, ClassVar
 
-import jax
 from ml_collections import ConfigDict
 
 from big_ssl.errors import InputError
@@ -34,12 +33,9 @@ class SupCon(simclr.SimCLR):
     title = Method.title
     name: ClassVar = 'SupCon'
 
-    def loss(self, params: Any, state: Any, views: Any) -> Any:
-        z, batch_stats = views.through(self.network, params, state.batch_stats, 'z')
-        temperature, labels = self.config.method.temperature, views.each['targets']
-        with jax.named_scope('loss'):
-            loss, figures = supcon(z, labels, self.groups(views), temperature, mesh=self.mesh)
-        return loss, figures, {'batch_stats': batch_stats}
+    def contrast(self, z: Any, groups: Any, views: Any) -> Any:
+        labels = views.each['targets']
+        return supcon(z, labels, groups, self.config.method.temperature, mesh=self.mesh)
 
 
 make = SupCon

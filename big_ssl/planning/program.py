@@ -13,6 +13,7 @@ from big_ssl.data.device import Pool
 from big_ssl.data.feed import crop_of, host_batch, stored_layout
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
+from big_ssl.run_keys import PRETRAINING
 from big_ssl.tasks import build
 from big_ssl.train.loop import StepFn
 from big_ssl.train.mesh import batch_sharded, replicated
@@ -64,7 +65,7 @@ def _batch(
     config: ConfigDict, mesh: Mesh, images: int, by_image: dict[str, jax.ShapeDtypeStruct]
 ) -> Source:
     """What `data.feed` gives, with facts of an image of these shapes."""
-    views = config.views if config.task == config_lib.PRETRAINING else 1
+    views = config.views if config.task == PRETRAINING else 1
     channels = config.dataset.channels or 3
     if config.dataset.placement == 'device':
         return _pool(config, mesh, images, views, channels, by_image)

@@ -5,9 +5,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from big_ssl import config as config_lib
 from big_ssl.planning.estimate import Estimate
 from big_ssl.planning.topology import Chip
+from big_ssl.run_keys import PRETRAINING
 
 MIB, GIB = 2**20, 2**30
 
@@ -44,7 +44,7 @@ def lines(plan: Plan) -> list[str]:
     config, asked = plan.config, plan.asked
     what = f'ResNet-{config.model.depth} ({config.model.width:g}x) at {config.image_size} px'
     each = asked.batch_size // plan.devices
-    views = f', {config.views} views' if config.task == config_lib.PRETRAINING else ''
+    views = f', {config.views} views' if config.task == PRETRAINING else ''
     verdict = 'FITS' if asked.fits else 'DOES NOT FIT'
     there = f' of {asked.available / GIB:.2f}' if asked.available else ''
     out = [

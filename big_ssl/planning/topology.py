@@ -9,8 +9,8 @@ import re
 import jax
 from jax.experimental import topologies
 
-from big_ssl import config as config_lib
 from big_ssl.errors import InputError
+from big_ssl.keys import nearest
 
 LOCAL = 'local'
 
@@ -80,7 +80,7 @@ def parse(name: str) -> tuple[str, tuple[int, ...]]:
     generation = _ALIASES.get(found[1], found[1]) if found else ''
     if found is None or generation not in CHIPS:
         known = [*CHIPS, LOCAL]
-        hint = config_lib.nearest(name.partition('-')[0], known)
+        hint = nearest(name.partition('-')[0], known)
         raise InputError(
             f'--topology={name}: not the name of a TPU slice{hint}; for example v3-32, v4-64, '
             f'v5e-16, v5p-128, v6e-256, v5e:4x8, or {LOCAL} for the devices of this machine'
@@ -96,11 +96,11 @@ def parse(name: str) -> tuple[str, tuple[int, ...]]:
     sizes = _sizes(generation)
     if rest or chips not in sizes:
         counts = [size * (2 if chip.cores_in_name else 1) for size in sizes]
-        nearest = sorted(counts, key=lambda other: abs(other - count))[:4]
+        close = sorted(counts, key=lambda other: abs(other - count))[:4]
         what = 'cores, two a chip' if chip.cores_in_name else 'chips'
         raise InputError(
             f'--topology={name}: {generation} has no slice of {count} ({what}); near it: '
-            f'{", ".join(f"{generation}-{size}" for size in sorted(nearest))}'
+            f'{", ".join(f"{generation}-{size}" for size in sorted(close))}'
         )
     return generation, sizes[chips]
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from big_ssl import config as config_lib
 from big_ssl.data.manifest import ALL
 from big_ssl.errors import InputError
+from big_ssl.keys import nearest
 from big_ssl.studies import settings
 from big_ssl.studies.settings import FINETUNE
 
@@ -70,7 +71,7 @@ def _check_figures(config: ConfigDict) -> None:
         raise InputError('config: embedding_map=umap needs the package umap-learn: install it')
     for name in config.compared:
         if name not in FIGURES:
-            hint = config_lib.nearest(name, FIGURES)
+            hint = nearest(name, FIGURES)
             raise InputError(f'config: compared: {name!r} is not one of {", ".join(FIGURES)}{hint}')
 
 

@@ -8,6 +8,7 @@ from etils import epath
 from big_ssl import config as config_lib
 from big_ssl.data import datasets, training
 from big_ssl.errors import InputError
+from big_ssl.run_keys import FINETUNING, PRETRAINING
 from big_ssl.studies.run import DONE, HAS_DIVERGED, Run
 from big_ssl.tasks import labelled, trained
 
@@ -55,7 +56,7 @@ def _open(run: Run, by_name: Mapping[str, Run], study: epath.Path) -> None:
     if config.dataset.name in datasets.PHANTOMS:
         return
     log.info('looking at %s, for %s', config.dataset.manifest, run.name)
-    if config.task == config_lib.FINETUNING:
+    if config.task == FINETUNING:
         labelled.open_data(config)
     elif config.task == 'evaluate':
         assert run.begins_with is not None
@@ -63,7 +64,7 @@ def _open(run: Run, by_name: Mapping[str, Run], study: epath.Path) -> None:
         trained.agree(config, given, config_lib.flat(theirs))
         _, task = training.learnt(theirs, datasets.open_manifest(theirs))
         labelled.open_judged(config, task)
-    elif config.task == config_lib.PRETRAINING:
+    elif config.task == PRETRAINING:
         manifest = datasets.open_manifest(config)
         wanted = config_lib.method_of(config).LABELS
         datasets.open_images(config, manifest, training.examples(config, manifest, wanted).rows)

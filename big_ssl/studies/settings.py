@@ -18,6 +18,8 @@ from ml_collections import ConfigDict, config_dict
 from big_ssl import config as config_lib
 from big_ssl import methods as methods_lib
 from big_ssl.errors import InputError
+from big_ssl.keys import nearest
+from big_ssl.run_keys import DURATIONS, UNITS
 
 _HERE = Path(__file__).parent.parent.parent / 'configs'
 CONFIGS = Path('configs') if Path('configs/studies').is_dir() else _HERE
@@ -98,7 +100,7 @@ def methods(config: ConfigDict) -> dict[str, tuple[str, ...]]:
     known = {name: tuple(path) for name, path in config.methods}
     for name in (*config.only, *filter(None, [config.baseline])):
         if name not in known:
-            hint = config_lib.nearest(name, known)
+            hint = nearest(name, known)
             raise InputError(f'config: {name!r} is none of the methods{hint}')
     for name, path in known.items():
         for part in path:
@@ -199,7 +201,7 @@ def _changed(config: ConfigDict, origin: ConfigDict, given: set[str]) -> dict[st
 def _family(key: str) -> str:
     """The duration that a key is a unit of, '' for any other key."""
     name, _, unit = key.rpartition('_')
-    return name if unit in config_lib.UNITS and name in config_lib.DURATIONS else ''
+    return name if unit in UNITS and name in DURATIONS else ''
 
 
 def _below(given: frozenset[str], part: str) -> set[str]:

@@ -11,13 +11,13 @@ from typing import Protocol
 from etils import epath
 from ml_collections import ConfigDict
 
-from big_ssl import config as config_lib
 from big_ssl import methods
 from big_ssl.data import feed
 from big_ssl.data.images import ImageTable
 from big_ssl.data.manifest import Manifest
 from big_ssl.data.training import Examples
 from big_ssl.files import INIT_FROM, PARAMETERS
+from big_ssl.run_keys import FINETUNING, PRETRAINING
 from big_ssl.tasks import build, finetuning, pretraining, provenance
 from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
@@ -87,4 +87,4 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
 
 
 def _kind(module: ModuleType) -> ModuleType:
-    return {config_lib.PRETRAINING: pretraining, config_lib.FINETUNING: finetuning}[module.TASK]
+    return {PRETRAINING: pretraining, FINETUNING: finetuning}[module.TASK]

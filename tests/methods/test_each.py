@@ -13,6 +13,7 @@ from big_ssl.data.batches import Batch, Cropped
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
 from big_ssl.models import resnet
+from big_ssl.run_keys import FINETUNING
 from big_ssl.tasks import build
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train.state import initial_state, layout, with_extra
@@ -122,7 +123,7 @@ def trained(name, devices, steps=2, **settings):
     state = with_extra(state, method.init, mesh, shard)
     before = jax.tree.map(np.array, mesh_lib.fetch(state))
     step = build.make_step(method, OPTIMIZER, SCHEDULE)
-    views = 1 if config.task == config_lib.FINETUNING else config.views
+    views = 1 if config.task == FINETUNING else config.views
     batch = batch_of(views, mesh)
     for _ in range(steps):
         state, metrics = step(state, batch)
