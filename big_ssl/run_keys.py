@@ -140,15 +140,15 @@ _MODEL = {
     ),
 }  # fmt: skip
 _OPTIMIZER = {
-    'optimizer.name': Key('lars', 'LARS and SGD have momentum', choices=('lars', 'sgd', 'adam')),
+    'optimizer.name': Key('lars', 'adam is AdamW', choices=('lars', 'sgd', 'adam')),
     'optimizer.learning_rate': Key(0.3, 'of a batch of 256, with scaling', 0),
     'optimizer.scaling': Key(
         'linear', 'times batch / 256, or times its root', choices=('linear', 'sqrt', 'none')
     ),
     'optimizer.schedule': Key('cosine', 'after the warm-up', choices=('cosine', 'constant')),
-    'optimizer.momentum': Key(0.9, 'of LARS and SGD', 0, 1),
-    'optimizer.nesterov': Key(False, 'the momentum looks ahead'),
-    'optimizer.weight_decay': Key(1e-6, 'not of biases and scales', 0),
+    'optimizer.momentum': Key(0.9, 'of LARS and SGD; of Adam its b1', 0, 1),
+    'optimizer.nesterov': Key(False, 'sgd: the momentum looks ahead'),
+    'optimizer.weight_decay': Key(1e-6, 'of kernels alone', 0),
 }
 _EVALUATION = {
     'select': Key(
