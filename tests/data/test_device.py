@@ -1,3 +1,4 @@
+import pkgutil
 import subprocess
 import sys
 
@@ -272,10 +273,6 @@ ROOMS_WITHOUT_TENSORFLOW = [
     'data.feed',
     'data.images',
     'data.sampler',
-    'losses.ntxent',
-    'losses.classification',
-    'models.networks',
-    'augment.simclr',
     'train.loop',
     'train.checkpoint',
     'train.writers',
@@ -285,6 +282,11 @@ ROOMS_WITHOUT_TENSORFLOW = [
     'report.page',
     'tasks.training',
     'main',
+    *(
+        f'{room}.{module.name}'
+        for room in ('losses', 'models', 'augment', 'methods')
+        for module in pkgutil.iter_modules([str(runs.ROOT / 'big_ssl' / room)])
+    ),
 ]
 
 
