@@ -93,9 +93,10 @@ def _shown(name: str) -> str:
 
 def held(path: str) -> dict[str, float]:
     """Opens a table or a record set in this process as a run does, up to its first batch."""
+    config = _config(path)  # imports the method, and JAX
     before = resident()
     wall, cpu = time.perf_counter(), time.process_time()
-    manifest = datasets.open_manifest(_config(path))
+    manifest = datasets.open_manifest(config)
     opened = time.perf_counter() - wall
     rows = manifest.rows(('train',))
     table = _headers(manifest) if manifest.store is None else read_headers(manifest, rows, 0)
