@@ -235,7 +235,7 @@ def _run(result: str, flags: list[str]) -> int:
     """Runs big_ssl.main, and writes what its start took."""
     timers = _Timers()
     from big_ssl import main
-    from big_ssl.tasks import contrastive  # noqa: F401  with all that it imports
+    from big_ssl.tasks import training  # noqa: F401  with all that it imports
 
     timers.spans.append((_IMPORTS, 0.0, processes.seconds_since_start()))
     _watch_run(timers)
