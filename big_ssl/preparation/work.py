@@ -15,6 +15,7 @@ import re
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -140,7 +141,8 @@ def _done(tasks: Sequence[Task], workers: int) -> Iterator[int]:
             yield task.images
         return
     with _pool(min(workers, len(tasks))) as pool:
-        waiting = {pool.submit(task.run): task.images for task in tasks}
+        with _stops_wait():
+            waiting = {pool.submit(task.run): task.images for task in tasks}
         try:
             for done in concurrent.futures.as_completed(waiting):
                 done.result()
@@ -208,6 +210,30 @@ def _pool(workers: int) -> Iterator[concurrent.futures.Executor]:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
+
+
+@contextlib.contextmanager
+def _stops_wait() -> Iterator[None]:
+    """SIGTERM and Ctrl-C are heard at the end of this.
+
+    A process that is being started when its parent stops ends in a traceback of its own: nobody
+    knows it yet, to kill it, and what it was to be told never comes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: heard.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in heard[:1]:
+            signal.raise_signal(caught)
 
 
 def _begin() -> None:

@@ -1,4 +1,5 @@
 import concurrent.futures.process
+import signal
 
 import pytest
 
@@ -14,3 +15,15 @@ def test_a_stop_that_comes_while_the_pool_begins(monkeypatch):
     monkeypatch.setattr(concurrent.futures.process._ExecutorManagerThread, 'start', stopped)
     with pytest.raises(KeyboardInterrupt), work._pool(1) as pool:
         pool.submit(int)
+
+
+def test_a_stop_that_comes_while_processes_are_started_is_heard_behind_that(monkeypatch):
+    """As Python's own Ctrl-C: of the two lines, the second one is where it is raised."""
+    passed = []
+    with pytest.raises(KeyboardInterrupt):
+        with work._stops_wait():
+            signal.raise_signal(signal.SIGINT)
+            passed.append('started')
+        passed.append('behind')
+    assert passed == ['started']
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
