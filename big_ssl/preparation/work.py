@@ -232,7 +232,7 @@ def _stops_wait() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in heard[:1]:
+        for caught in heard[:1]:
             signal.raise_signal(caught)
 
 
