@@ -17,13 +17,16 @@ def test_a_stop_that_comes_while_the_pool_begins(monkeypatch):
         pool.submit(int)
 
 
-def test_a_stop_that_comes_while_processes_are_started_is_heard_behind_that(monkeypatch):
+def test_a_stop_that_comes_while_processes_are_started_is_heard_behind_that():
     """As Python's own Ctrl-C: of the two lines, the second one is where it is raised."""
-    passed = []
-    with pytest.raises(KeyboardInterrupt):
-        with work._stops_wait():
-            signal.raise_signal(signal.SIGINT)
-            passed.append('started')
-        passed.append('behind')
-    assert passed == ['started']
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    passed, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            with work._stops_wait():
+                signal.raise_signal(signal.SIGINT)
+                passed.append('started')
+            passed.append('behind')
+        assert passed == ['started']
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
