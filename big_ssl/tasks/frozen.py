@@ -34,8 +34,8 @@ def judged(config: ConfigDict, workdir: epath.Path, mesh: Mesh, should_stop: Sto
     features = functools.partial(encoder.features, data.table)
     if config.labels.uncertain == 'own_class':
         raise InputError('config: labels.uncertain=own_class is for fine-tuning alone')
-    targets = labels.encode(data.manifest, data.examples.rows, data.task, config.labels.uncertain)
-    known = features(data.examples.rows), targets
+    rows = data.examples.rows
+    known = features(rows), data.examples.by_image['targets'][rows]
     embedded = {split.name: features(split.rows) for split in data.judged}
     of_splits = np.concatenate(list(embedded.values()))
     k = len(data.task.classes)

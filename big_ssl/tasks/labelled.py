@@ -34,7 +34,7 @@ class Data:
     table: ImageTable
 
 
-def open_data(config: ConfigDict, labels: str = 'all') -> Data:
+def open_data(config: ConfigDict) -> Data:
     """Raises InputError where a split has no labels, a label is unknown, or an image is missing."""
     manifest = datasets.open_manifest(config)
     rows, task = training.learnt_share(config, manifest)

@@ -13,6 +13,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from big_ssl import config as config_lib
 from big_ssl.data import datasets, feed, training
 from big_ssl.data.batches import Source
 from big_ssl.data.images import ImageTable
@@ -46,13 +47,13 @@ class Data:
     query: monitor.Labelled | None
 
 
-def open_data(config: ConfigDict, labels: str) -> Data:
-    """All rows of `splits.train`; with `labels='some'` their labels as far as they are known."""
+def open_data(config: ConfigDict) -> Data:
+    """All rows of `splits.train`, with their labels where the method is given some."""
     manifest = datasets.open_manifest(config)
-    rows = training.trained_rows(config, manifest)
+    examples = training.unlabelled(config, manifest, config_lib.method_of(config).LABELS)
     bank, query = monitor.bank_and_query(config, manifest)
-    table = datasets.open_images(config, manifest, rows, *([query.rows] if query else []))
-    return Data(manifest, table, training.unlabelled(config, manifest, labels), bank, query)
+    table = datasets.open_images(config, manifest, examples.rows, *([query.rows] if query else []))
+    return Data(manifest, table, examples, bank, query)
 
 
 class Observer:

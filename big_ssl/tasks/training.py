@@ -41,7 +41,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     mesh, should_stop = mesh_lib.make_mesh(), StopRequest()
     module = methods.load(config.method.name)
     kind = _kind(module)
-    data: Data = kind.open_data(config, module.LABELS)
+    data: Data = kind.open_data(config)
     sampler = data.examples.sampler
     batches = feed.make_feed(config, data.table, sampler, mesh, by_image=data.examples.by_image)
     plan = build.make_plan(config, sampler.epoch)
