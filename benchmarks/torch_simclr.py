@@ -1,7 +1,7 @@
 """SimCLR in PyTorch, as its users write it: the network, the loss and the optimiser of big_ssl.
 
 Channels last, bfloat16 by autocast, `torch.compile`; the projection and the loss in float32, as in
-big_ssl. Needs no JAX.
+big_ssl.
 """
 
 import time
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from benchmarks.exhausted import does_not_fit
 from benchmarks.timing import timed
-from big_ssl.exports.receivers.torch_network import ResNet
+from big_ssl.models.resnet.torch_network import Network
 
 EAGER = 'eager, torch.compile failed'
 
@@ -43,7 +43,7 @@ class SimCLR(nn.Module):
 
     def __init__(self, depth: int, width: float, stem: str, temperature: float) -> None:
         super().__init__()
-        self.encoder = ResNet(depth, width, stem, 'torch', 0)
+        self.encoder = Network(0, depth, width, stem, 'torch')
         self.projection = Projection(round(64 * width) * 8 * (4 if depth >= 50 else 1))
         self.temperature = temperature
 

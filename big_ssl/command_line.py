@@ -30,7 +30,7 @@ from big_ssl.keys import Key, nearest
 log = logging.getLogger(__name__)
 
 _OF_CONFIG = re.compile(r'(--?(?:no)?config\.)([^=]+)(=.*)?', re.DOTALL)
-_SWITCH = re.compile(r'--?config(\.\w+)?\.(task|method\.name)|--?config')
+_SWITCH = re.compile(r'--?config(\.\w+)?\.(task|method\.name|model\.name)|--?config')
 HELP = frozenset({'--help', '-h', '--helpfull'})
 
 
@@ -88,15 +88,18 @@ def read(
         raise InputError(_explain(error, argv, values)) from None
     if len(rest) > 1:
         raise InputError(f'unexpected argument {rest[1]!r}; flags are --NAME=VALUE')
-    given = frozenset(
-        key for each in (first, values) for key in config_flags.get_override_values(each['config'])
-    )
+    set_by_flags = {
+        key: value
+        for each in (first, values)
+        for key, value in config_flags.get_override_values(each['config']).items()
+    }
+    given = frozenset(set_by_flags) | config_lib.brought(set_by_flags)
     _say_retired(holder.value, retired)
     return Command(holder.value, given, values)
 
 
 def _switches(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The config file with the keys that bring others (`method.name`), and all other arguments."""
+    """The config file and the keys that bring others (`model.name`), and all other arguments."""
     parts: tuple[list[str], list[str]] = ([argv[0]], [argv[0]])
     to: list[str] | None = None  # where the value of `--config.KEY VALUE` goes
     for argument in argv[1:]:

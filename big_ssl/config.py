@@ -1,7 +1,7 @@
 """The settings every run has, and the rules that hold between them.
 
 A file in `configs/` starts from `defaults()` and changes what its experiment needs. The dictionary
-is locked: a key that is not in `run_keys`, or of its method, does not exist.
+is locked: a key that is not in `run_keys`, or of its method or backbone, does not exist.
 """
 
 import functools
@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from big_ssl import earlier_configs, methods
+from big_ssl import earlier_configs, methods, models
 from big_ssl.errors import InputError
 from big_ssl.keys import Key
 from big_ssl.run_keys import DURATIONS, FINETUNING, KEYS, PRETRAINING, UNITS
@@ -20,15 +20,9 @@ from big_ssl.run_keys import DURATIONS, FINETUNING, KEYS, PRETRAINING, UNITS
 log = logging.getLogger(__name__)
 
 TRAINING = {PRETRAINING: 'simclr', FINETUNING: 'classify'}  # and the method that is usual for it
-# Weights fit only what has the same; a run that trains nothing takes it over from their training.
-OF_ENCODER = ('model.backbone', 'model.depth', 'model.width', 'model.stem', 'model.padding',
-              'init_normalization')  # fmt: skip
+# A run that trains nothing takes these over from the training of its weights, as `of_encoder`.
 OF_IMAGES = ('image_size', 'crop.evaluation', 'dataset.channels')
 OF_CLASSIFIER = ('labels.kind', 'labels.negative', 'aggregate')
-# Keys that are 'auto' until it is known what the weights of init_from need; the first is that of
-# a network from scratch.
-AUTO = {key: KEYS[key].choices[1:] for key in ('model.padding', 'init_normalization')}
-FROM_SCRATCH = {key: choices[0] for key, choices in AUTO.items()}
 
 
 class Settings(ConfigDict):
@@ -56,23 +50,35 @@ class Settings(ConfigDict):
             self.method.name = TRAINING[task]
 
 
-class MethodSettings(ConfigDict):
-    """`name`, and the keys that the module of that method has: another name brings others."""
+class _Section(ConfigDict):
+    """`name`, and the keys that the module of that name has: another name brings others."""
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key != 'name' or value == self.get('name'):
             super().__setitem__(key, value)
             return
-        own = {name: about.default for name, about in methods.load(value).KEYS.items()}
+        before = self._brought(self['name']) if 'name' in self else {}
         with self.unlocked():
-            for name in list(self):
+            for name in before:
                 del self[name]
-            for name, default in {'name': value, **own}.items():
+            for name, default in self._brought(value).items():
                 super().__setitem__(name, default)
 
+    def _brought(self, name: str) -> dict[str, Any]:
+        """`name` and the module's keys, with their defaults."""
+        raise NotImplementedError
 
-class ModelSettings(ConfigDict):
-    """Keys of the network. Those that moved to the method are set there (in a config file)."""
+
+class MethodSettings(_Section):
+    """Of the method."""
+
+    def _brought(self, name: str) -> dict[str, Any]:
+        own = methods.load(name).KEYS
+        return {'name': name, **{key: about.default for key, about in own.items()}}
+
+
+class ModelSettings(_Section):
+    """Of the backbone. Keys of a config file that moved elsewhere are set there."""
 
     def __init__(self, run: Settings | None = None) -> None:
         super().__init__()
@@ -83,6 +89,11 @@ class ModelSettings(ConfigDict):
             self._run[name] = value
         else:
             super().__setitem__(key, value)
+
+    def _brought(self, name: str) -> dict[str, Any]:
+        chosen = models.network(name)
+        own = models.load(chosen['name']).KEYS
+        return {'name': name, **{key: about.default for key, about in own.items()}, **chosen}
 
 
 @functools.cache  # a study reads a file for each of its runs
@@ -95,14 +106,47 @@ def method_of(config: Mapping[str, Any]) -> ModuleType:
     return methods.load(config['method']['name'])
 
 
+def backbone_of(config: Mapping[str, Any]) -> models.Backbone:
+    """The config's; raises InputError where there is none."""
+    return models.load(config['model']['name'])
+
+
 def keys_of(config: Mapping[str, Any]) -> dict[str, Key]:
-    """What each key means and may be, those of the config's method included."""
-    own = method_of(config).KEYS
-    return KEYS | {f'method.{key}': about for key, about in own.items()}
+    """What each key means and may be, those of the config's method and backbone included."""
+    own = {'method': method_of(config).KEYS, 'model': backbone_of(config).KEYS}
+    return KEYS | {
+        f'{section}.{key}': about for section in own for key, about in own[section].items()
+    }
+
+
+def brought(given: Mapping[str, Any]) -> set[str]:
+    """Keys that the names of networks among the given values bring: `model.name=resnet152x2`."""
+    networks = {name: text for name, text in given.items() if name.endswith('model.name')}
+    return {
+        f'{name.removesuffix("name")}{key}'
+        for name, text in networks.items()
+        for key in models.network(text)
+    }
+
+
+def of_encoder(name: str) -> tuple[str, ...]:
+    """Keys that make another encoder of a backbone, which other weights fit."""
+    own = (f'model.{key}' for key in models.load(name).KEYS)
+    return ('model.name', *own, 'init_normalization')
+
+
+def open_keys(name: str) -> dict[str, tuple[Any, ...]]:
+    """Keys that are 'auto' until it is known what the weights of `init_from` need.
+
+    With the values they may have then, of which the first is that of a network from scratch.
+    """
+    own = models.load(name).open_keys
+    shared = {'init_normalization': KEYS['init_normalization'].choices[1:]}
+    return {f'model.{key}': choices for key, choices in own.items()} | shared
 
 
 def defaults() -> ConfigDict:
-    """Every key of `run_keys`, and those of the usual method, with its default."""
+    """Every key of `run_keys`, and those of the usual method and backbone, with its default."""
     config = Settings()
     sections = {'method': MethodSettings(), 'model': ModelSettings(config)}
     for key, about in KEYS.items():
@@ -117,6 +161,18 @@ def defaults() -> ConfigDict:
         if not about.kind or about.default is not None:
             holder[name] = about.default
     return config.lock()
+
+
+def of_weights(settings: Mapping[str, Any], further: Iterable[str] = ()) -> ConfigDict:
+    """The defaults, with the encoder that weights belong to, and `further` keys of theirs.
+
+    Args:
+      settings: by dotted keys, of those weights.
+    """
+    config = defaults()
+    take(config, settings, (*of_encoder(settings['model.name']), *further))
+    close(config)
+    return config
 
 
 def keys(config: Mapping[str, Any], prefix: str = '') -> list[str]:
@@ -140,9 +196,37 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: get(config, key) for key in keys(config)}
 
 
-def settled(config: ConfigDict, key: str) -> Any:
-    """The value of a key of AUTO; where it is still open, that of a network from scratch."""
-    return FROM_SCRATCH[key] if (value := get(config, key)) == 'auto' else value
+def close(config: ConfigDict, known: Mapping[str, Any] | None = None) -> list[str]:
+    """Gives keys that are still 'auto' the value that is known, or that of a network from scratch.
+
+    Returns:
+      Those keys.
+    """
+    choices = open_keys(config.model.name)
+    still = [key for key in choices if get(config, key) == 'auto']
+    values = {key: choices[key][0] for key in still} | dict(known or {})
+    config.update_from_flattened_dict({key: values[key] for key in still})
+    return still
+
+
+def closed(config: ConfigDict) -> ConfigDict:
+    """A copy whose encoder, where something is open, is one from scratch."""
+    copied = ConfigDict(config.to_dict())
+    close(copied)
+    return copied
+
+
+def take(config: ConfigDict, settings: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Sets those of the keys that are known and differ; returns them with their new values.
+
+    A key that the config does not have is passed over: its section's `name` was given.
+    """
+    taken = {}
+    for key in keys:
+        if key in settings and key in flat(config) and get(config, key) != settings[key]:
+            config.update_from_flattened_dict({key: settings[key]})
+            taken[key] = settings[key]
+    return taken
 
 
 def settle(config: ConfigDict, overridden: Iterable[str] = ()) -> ConfigDict:
@@ -157,7 +241,7 @@ def settle(config: ConfigDict, overridden: Iterable[str] = ()) -> ConfigDict:
     if config.dataset.manifest:
         config.dataset.name = 'manifest'
     _check_values(config)
-    _check_backbone(config)
+    check_backbone(config)
     _check_crops(config)
     _check_judged(config)
     if config.task in TRAINING:
@@ -214,25 +298,12 @@ def _check_values(config: ConfigDict) -> None:
             about.check(key, value)
 
 
-def _check_backbone(config: ConfigDict) -> None:
-    """What a BiT cannot be."""
-    if config.model.backbone != 'bit':
-        return
-    wrong = [
-        f'{key}={get(config, key)}'
-        for key, right in (
-            ('model.depth', get(config, 'model.depth') in (50, 101, 152)),
-            ('model.width', get(config, 'model.width') % 0.5 == 0),  # 32 groups of channels
-            ('model.stem', config.model.stem == 'standard'),
-            ('model.padding', config.model.padding in ('auto', 'torch')),
-        )
-        if not right
-    ]
-    if wrong:
-        raise InputError(
-            f'config: model.backbone=bit cannot have {", ".join(wrong)}; it has depth 50, 101 or '
-            '152, a width of 0.5, 1, 1.5 …, stem=standard and padding=torch'
-        )
+def check_backbone(config: ConfigDict) -> None:
+    """By what its module says."""
+    backbone = backbone_of(config)
+    for key, about in backbone.KEYS.items():
+        about.check(f'model.{key}', config.model[key])
+    backbone.check(config)
 
 
 def _check_crops(config: ConfigDict) -> None:

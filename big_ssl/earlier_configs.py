@@ -5,18 +5,19 @@ adds a line here.
 """
 
 import copy
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from big_ssl import methods
+from big_ssl import methods, models
 
 # Each key that is younger than `config.json`, and the value that means what was done without it.
 ADDED: dict[str, Any] = {
     'chunks': 1,
     'model.batch_norm': 'batch',
-    'model.backbone': 'resnet',
+    'model.name': 'resnet',
     'init_normalization': 'none',
     'crop.min_object_covered': 0.0,
 }
@@ -27,12 +28,16 @@ RETIRED: dict[str, str] = {
 }
 # Each former name of a key, and its name now; what another method has is dropped where stored.
 RENAMED: dict[str, str] = {
+    'model.backbone': 'model.name',
     'temperature': 'method.temperature',
     'mask_same_patient': 'method.mask_same_patient',
     'model.projection_layers': 'method.projection_layers',
     'model.projection_size': 'method.projection_size',
     'label_smoothing': 'method.label_smoothing',
 }
+
+# Every backbone had these until each had keys of its own.
+OF_ONE_BACKBONE = ('model.stem', 'model.padding')
 
 _METHODS = {'supervised': 'classify'}  # before `method.name` existed, by task; else SimCLR
 _NOTHING = object()
@@ -84,6 +89,18 @@ def name_now(key: str) -> str:
     return RENAMED.get(key) or (f'{part}.{RENAMED[rest]}' if rest in RENAMED else key)
 
 
+def network_now(depth: int, width: float) -> str:
+    """The name of a ResNet that studies gave by a pair."""
+    return f'resnet{depth}' + (f'x{width:g}' if width != 1 else '')
+
+
+def former_run(name: str) -> str:
+    """What a run of a study was called when its network was given by a pair."""
+    return re.sub(
+        r'/resnet(\d+)(?:x([\d.]+))?/', lambda m: f'/r{m[1]}-{float(m[2] or 1):g}x/', name
+    )
+
+
 def retired(key: str) -> tuple[str, str] | None:
     """STAGE, or '', and why it is no longer read, if a key or STAGE.KEY is retired."""
     part, _, rest = key.partition('.')
@@ -94,26 +111,32 @@ def retired(key: str) -> tuple[str, str] | None:
 
 def _by_names_of_now(config: Mapping[str, Any]) -> dict[str, Any]:
     found = copy.deepcopy(dict(config))
-    method = found.setdefault('method', {'name': _METHODS.get(found.get('task', ''), 'simclr')})
+    found.setdefault('method', {'name': _METHODS.get(found.get('task', ''), 'simclr')})
     for old, new in RENAMED.items():
-        if (value := _take(found, old)) is not _NOTHING and _is_key_of(method, new):
+        if (value := _take(found, old)) is not _NOTHING:
             _put(found, new, value)
+    _put(found, 'model.name', ADDED['model.name'])
+    own = _own_keys(found)
+    for key in (*RENAMED.values(), *OF_ONE_BACKBONE):
+        if key.startswith(('method.', 'model.')) and not key.endswith('.name') and key not in own:
+            _take(found, key)
     for key in RETIRED:
         _take(found, key)
     return found
 
 
 def _added(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`ADDED`, and the keys of the config's method, whose defaults mean what was done before."""
-    method = config['method']['name']
-    keys = methods.load(method).KEYS
-    return ADDED | {f'method.{key}': about.default for key, about in keys.items()}
+    """`ADDED`, and the keys of method and backbone, whose defaults mean what was done before."""
+    return ADDED | _own_keys(config)
 
 
-def _is_key_of(method: Mapping[str, Any], key: str) -> bool:
-    """Whether a run by this method has the key."""
-    keys = methods.load(method['name']).KEYS
-    return not key.startswith('method.') or key.removeprefix('method.') in keys
+def _own_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of the keys that the config's method and backbone bring."""
+    own = {
+        'method': methods.load(config['method']['name']).KEYS,
+        'model': models.load(config['model']['name']).KEYS,
+    }
+    return {f'{part}.{key}': about.default for part in own for key, about in own[part].items()}
 
 
 def _at(config: Any, key: str) -> Any:

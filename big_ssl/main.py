@@ -14,7 +14,7 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict
 
-from big_ssl import command_line, heap, methods
+from big_ssl import command_line, heap, methods, models
 from big_ssl import config as config_lib
 from big_ssl.errors import Diverged, InputError
 from big_ssl.files import REPORT, RESULT
@@ -75,7 +75,8 @@ def _work(config: ConfigDict, workdir: str, given: frozenset[str]) -> None:
 
         trained.take_over(config, given)
     workdir_lib.keep_as_begun(config, workdir, given)
-    init_from.settle(config, workdir)
+    init_from.settle(config, workdir, given)
+    config_lib.check_backbone(config)  # which may be that of the weights by now
     folder = workdir_lib.claim(workdir, config.to_dict())
     with workdir_lib.held(folder), workdir_lib.on_a_sound_disk(folder):
         if (folder / RESULT).exists():
@@ -110,8 +111,10 @@ def _help() -> str:
             __doc__ or '',
             f'For example: {EXAMPLE}',
             '',
-            'Every key and its default; config files set their own. Another method.name has other',
-            f'keys, see its file in big_ssl/methods ({", ".join(methods.names())}):',
+            'Every key and its default; config files set their own. Another method.name or',
+            'model.name has other keys, see its file in big_ssl/methods or big_ssl/models:',
+            ', '.join([*methods.names(), *models.names()]),
+            '',
             *command_line.settings(config, config_lib.keys_of(config)),
         ]
     )

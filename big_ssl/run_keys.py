@@ -1,6 +1,7 @@
 """Every key of a run's config: its default, what it means, and what it may be.
 
-`config.method` has the keys of its method besides, which `methods/NAME.py` gives.
+`config.method` has the keys of its method besides, which `methods/NAME.py` gives, and
+`config.model` those of its backbone (`models/NAME/`).
 """
 
 import math
@@ -99,17 +100,9 @@ _VIEWS = {
     'augment.rotation_degrees': Key(0.0, 'at most, either way', 0, 180),
 }  # fmt: skip
 _MODEL = {
-    'model.backbone': Key(
-        'resnet', 'bit: ResNet-v2 with group normalisation', choices=('resnet', 'bit')
-    ),
-    'model.depth': Key(50, 'layers', choices=(18, 34, 50, 101, 152, 200)),
-    'model.width': Key(1.0, 'multiplier of the channels', 0.25, 4),
-    'model.stem': Key(
-        'standard', 'small_images: for 64 px and below', choices=('standard', 'small_images')
-    ),
-    'model.padding': Key(
-        'auto', "as init_from needs it; symmetric (torch), TensorFlow's (same), some of each",
-        choices=('auto', 'torch', 'same', 'simclr'),
+    'model.name': Key(
+        'resnet', 'a folder of big_ssl/models, a network of one (resnet152x2, vit_s16), or a '
+        'module of your own',
     ),
     'model.batch_norm': Key(
         'batch', 'its statistics, or those of init_from, kept', choices=('batch', 'frozen')

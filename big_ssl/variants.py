@@ -27,8 +27,7 @@ def choose_variant(
     if variant == 'demo':
         config.dataset.name = 'phantom'
         config.image_size = 80
-        config.model.depth = 18
-        config.model.width = 0.25
+        config.model.name = 'resnet18x0.25'
         config.batch_size = 64
         config.log_every_steps = 20
         config.total_epochs = None

@@ -54,7 +54,14 @@ def test_an_earlier_config_by_hand():
         'seed': 3,
         'chunks': 1,
         'crop': {'area': [0.08, 1.0], 'min_object_covered': 0.0},
-        'model': {'depth': 18, 'batch_norm': 'frozen', 'backbone': 'resnet'},
+        'model': {
+            'depth': 18,
+            'batch_norm': 'frozen',
+            'name': 'resnet',
+            'width': 1.0,
+            'stem': 'standard',
+            'padding': 'auto',
+        },
         'init_from': None,
         'init_normalization': 'none',
         'method': {
@@ -66,6 +73,9 @@ def test_an_earlier_config_by_hand():
         },
     }
     assert stored == before
+    bit = {'depth': 50, 'backbone': 'bit', 'stem': 'standard', 'padding': 'torch'}
+    found = earlier_configs.up_to_date(stored | {'model': bit})
+    assert found['model'] == {'name': 'bit', 'depth': 50, 'width': 1.0, 'batch_norm': 'batch'}
     found = earlier_configs.up_to_date(stored | {'task': 'supervised'})
     assert found['method'] == {'name': 'classify', 'label_smoothing': 0.1}
 

@@ -14,6 +14,7 @@ from etils import epath
 from jaxtyping import Array, Float, UInt8
 
 from big_ssl import config as config_lib
+from big_ssl import models
 from big_ssl.data.labels import Task
 from big_ssl.errors import InputError
 from big_ssl.models.inputs import NORMALIZATIONS
@@ -23,6 +24,7 @@ from big_ssl.train import init_from
 
 log = logging.getLogger(__name__)
 
+_HOW = {'parent', 'name', 'dtype', 'remat', 'scan'}  # fields of a Flax module
 FEATURES, PROBABILITIES = 'features', 'probabilities'
 EXCLUSIVE = 'logits of classes that exclude one another'
 SEVERAL = 'logits, one a class'
@@ -72,14 +74,20 @@ class Model:
         return SEVERAL if self.task.multilabel else EXCLUSIVE
 
     @property
+    def backbone(self) -> models.Backbone:
+        return models.load(self.settings['model.name'])
+
+    @property
+    def title(self) -> str:
+        """What people call the network."""
+        keys = {k.removeprefix('model.'): v for k, v in self.settings.items() if 'model.' in k}
+        return self.backbone.title(keys)
+
+    @property
     def network(self) -> dict[str, Any]:
-        """The encoder's settings, as plain data."""
-        keys = {'backbone': 'model.backbone', 'depth': 'model.depth', 'width': 'model.width'}
-        if self.settings['model.backbone'] == 'resnet':
-            keys |= {'stem': 'model.stem', 'padding': 'model.padding'}
-        return {name: self.settings[key] for name, key in keys.items()} | {
-            'normalization': self.settings['init_normalization']
-        }
+        """The encoder's settings, as plain data: its fields but those that say how it computes."""
+        fields = {field.name for field in dataclasses.fields(self.encoder)}
+        return {name: getattr(self.encoder, name) for name in sorted(fields - _HOW)}
 
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -128,9 +136,8 @@ def load(workdir: str, *, head: bool, baked: bool) -> Model:
         raise InputError(f'{workdir}: not the workdir of a big_ssl run')
     if head and 'task' not in source.about:
         raise InputError(f'{workdir}: has no classifier; export the encoder, without --head')
-    config = config_lib.defaults()
-    keys = (*config_lib.OF_ENCODER, *config_lib.OF_IMAGES, 'dataset.window')
-    config.update_from_flattened_dict({key: source.settings[key] for key in keys})
+    further = (*config_lib.OF_IMAGES, 'dataset.window')
+    config = config_lib.of_weights(source.settings, further)
     config.model.dtype = 'float32'
     encoder, task = build.make_encoder(config), trained.task_of(source.about) if head else None
     one = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)

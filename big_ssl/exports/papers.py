@@ -110,7 +110,8 @@ def card(model: Model, facts: Facts, verified: str) -> str:
     network = ', '.join(f'{key} {value}' for key, value in model.network.items())
     sections = {
         f'Model card: {what}, {facts.format}': [
-            f'A {network}. Takes images of {model.image_size} pixels (preprocessing.json); gives '
+            f'A {model.title}: {network}. Takes images of {model.image_size} pixels '
+            '(preprocessing.json); gives '
             f'{model.outputs}{f" for {len(task.classes)} classes (labels.json)" if task else ""}.',
             *_synthetic(about),
         ],

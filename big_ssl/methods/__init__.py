@@ -15,18 +15,16 @@ and nothing else in big_ssl knows its name. Figures, titles and what is saved co
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import pkgutil
-import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ml_collections import ConfigDict
 
-from big_ssl import heap
+from big_ssl import extensions
 from big_ssl.errors import InputError
-from big_ssl.keys import Key, nearest
+from big_ssl.keys import Key
 
 if TYPE_CHECKING:  # settings are read without JAX
     import flax.linen as nn
@@ -124,25 +122,7 @@ def load(name: str) -> ModuleType:
     Raises:
       InputError: there is none, or it lacks what a method has.
     """
-    own = name in names()
-    if not own and '' not in sys.path:
-        sys.path.insert(0, '')  # where the command is run, as with python -m
-    try:
-        with heap.not_searched():
-            module = importlib.import_module(f'{__name__}.{name}' if own else name)
-    except ImportError as error:
-        if error.name and not name.startswith(error.name):
-            raise InputError(f'config: method.name={name}: {error}') from None
-        raise InputError(
-            f'config: method.name={name} is none of {", ".join(names())}, nor a module that can '
-            f'be imported from here{nearest(name, names())}'
-        ) from None
-    if missing := [part for part in _PARTS if not hasattr(module, part)]:
-        raise InputError(
-            f'config: method.name={name}: {module.__file__} has no {", ".join(missing)}; '
-            'big_ssl/methods/__init__.py says what a method is'
-        )
-    return module
+    return extensions.load(__name__, 'method.name', name, known=names(), parts=_PARTS)
 
 
 def check_pairs(config: ConfigDict) -> None:

@@ -62,11 +62,8 @@ class Distill(Method):
     @property
     def _teacher(self) -> nn.Module:
         """Its encoder as it was trained, with its classifier if that is imitated."""
-        theirs = self.config.copy_and_resolve_references()
-        known = self._source.settings
-        theirs.update_from_flattened_dict(
-            {key: known[key] for key in config_lib.OF_ENCODER if key in known}
-        )
+        theirs = config_lib.of_weights(self._source.settings)
+        theirs.compute, theirs.model.dtype = self.config.compute, self.config.model.dtype
         encoder, task = build.make_encoder(theirs), self._classes
         return ClassifierNetwork(encoder, task.outputs) if task else _Bare(encoder)
 

@@ -1,4 +1,4 @@
-"""What residual networks are built of, whatever their blocks."""
+"""What networks of equal blocks are built of, whatever their blocks."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 STATISTICS = 'batch_stats'
+PRODUCT = 'product'  # what convolutions and dense layers give
 REMAT = {  # what is kept for the backward pass where not everything is
-    'norms': jax.checkpoint_policies.save_only_these_names('convolution'),
+    'norms': jax.checkpoint_policies.save_only_these_names(PRODUCT),
     'blocks': jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -37,7 +38,8 @@ class Stage(nn.Module):
         first, *equal = (f'block{index + 1}' for index in range(self.blocks))
         x = self._block(self.stride, name=first)(x, train)
         if self.scan and len(equal) > 1 and not self.is_initializing():
-            return self._scanned(equal, x, train)
+            block = self._block(1, looped=True, parent=None)
+            return scanned(self, block, equal, x, train)
         for name in equal:
             x = self._block(1, name=name)(x, train)
         return x
@@ -47,26 +49,31 @@ class Stage(nn.Module):
         block = rematerialised(self.block, self.remat, static_argnums=2, prevent_cse=not looped)
         return block(self.channels, stride, **self.settings, **options)
 
-    def _scanned(
-        self, names: Sequence[str], x: Float[Array, 'n h w c'], train: bool
-    ) -> Float[Array, 'n h w c']:
-        """The blocks of these names one after the other, as a loop over their stacked variables."""
-        block = self._block(1, looped=True, parent=None)
-        mutable = [STATISTICS] if train else []
 
-        def apply(x: Array, variables: Any) -> tuple[Array, Any]:
-            return block.apply(variables, x, train, mutable=mutable)
+def scanned(
+    module: nn.Module, block: nn.Module, names: Sequence[str], x: Float[Array, '...'], train: bool
+) -> Float[Array, '...']:
+    """The equal blocks of these names one after the other, as a loop over their stacked variables.
 
-        kinds = [kind for kind in ('params', STATISTICS) if self.has_variable(kind, names[0])]
-        of_blocks: list[Any] = [
-            {kind: self.get_variable(kind, name) for kind in kinds} for name in names
-        ]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *of_blocks)
-        x, updates = jax.lax.scan(apply, x, stacked)
-        for i, name in enumerate(names if updates else ()):
-            own = jax.tree.map(lambda leaf: leaf[i], updates[STATISTICS])  # noqa: B023
-            self.put_variable(STATISTICS, name, own)
-        return x
+    Args:
+      module: that the blocks belong to; it is not being initialised.
+      block: made with `parent=None`.
+    """
+    mutable = [STATISTICS] if train else []
+
+    def apply(x: Array, variables: Any) -> tuple[Array, Any]:
+        return block.apply(variables, x, train, mutable=mutable)
+
+    kinds = [kind for kind in ('params', STATISTICS) if module.has_variable(kind, names[0])]
+    of_blocks: list[Any] = [
+        {kind: module.get_variable(kind, name) for kind in kinds} for name in names
+    ]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *of_blocks)
+    x, updates = jax.lax.scan(apply, x, stacked)
+    for i, name in enumerate(names if updates else ()):
+        own = jax.tree.map(lambda leaf: leaf[i], updates[STATISTICS])  # noqa: B023
+        module.put_variable(STATISTICS, name, own)
+    return x
 
 
 def max_pool(

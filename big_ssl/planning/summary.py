@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from big_ssl import config as config_lib
 from big_ssl.planning.estimate import Estimate
 from big_ssl.planning.topology import Chip
 from big_ssl.run_keys import PRETRAINING
@@ -42,7 +43,8 @@ class Plan:
 def lines(plan: Plan) -> list[str]:
     """For a terminal."""
     config, asked = plan.config, plan.asked
-    what = f'ResNet-{config.model.depth} ({config.model.width:g}x) at {config.image_size} px'
+    network = config_lib.backbone_of(config).title(config.model)
+    what = f'{network} at {config.image_size} px'
     each = asked.batch_size // plan.devices
     views = f', {config.views} views' if config.task == PRETRAINING else ''
     verdict = 'FITS' if asked.fits else 'DOES NOT FIT'

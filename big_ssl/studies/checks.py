@@ -41,7 +41,7 @@ def _check_shapes(config: ConfigDict) -> None:
     rules: dict[str, tuple[Callable[[Any], bool], str]] = {
         'methods': (lambda v: _pair(v, _is_name, _are_names), "('NAME', ('STAGE', …)) pairs"),
         'comparisons': (lambda v: _pair(v, _is_name, _is_name), "('METHOD', 'METHOD') pairs"),
-        'networks': (lambda v: _pair(v, _is_number, _is_number), '(DEPTH, WIDTH) pairs'),
+        'networks': (_is_network, "resnet152x2, vit_s16 … or {'name': 'vit', 'depth': 6}"),
         'seeds': (_is_count, 'whole numbers from 0'),
         'label_draws': (lambda v: _is_count(v) and v < DRAWS, f'whole numbers below {DRAWS}'),
         'label_fractions': (lambda v: _is_number(v) and 0 < v <= 1, 'above 0, 1 at most'),
@@ -55,7 +55,7 @@ def _check_shapes(config: ConfigDict) -> None:
         for value in config[key]:
             if not is_right(value):
                 raise InputError(f'config: {key}: {value!r} is none of {expected}')
-        if len(set(config[key])) != len(config[key]):
+        if any(value in config[key][:place] for place, value in enumerate(config[key])):
             raise InputError(f'config: {key}={config[key]} must name each value once')
     for key in ('seeds', 'label_draws', 'label_fractions'):
         if not config[key]:
@@ -151,6 +151,12 @@ def _is_name(value: Any) -> bool:
 
 def _are_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(map(_is_name, value))
+
+
+def _is_network(value: Any) -> bool:
+    """Its name, keys of `model`, or a (DEPTH, WIDTH) pair of a ResNet, as was the only way once."""
+    of_resnet = isinstance(value, tuple) and _pair(value, _is_number, _is_number)
+    return _is_name(value) or isinstance(value, Mapping) or of_resnet
 
 
 def _is_number(value: Any) -> bool:

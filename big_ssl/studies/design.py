@@ -1,12 +1,13 @@
 """From the axes of a study to its runs, each after those it begins with."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from big_ssl import config as config_lib
+from big_ssl import earlier_configs, models
 from big_ssl.studies import checks, settings
 from big_ssl.studies.run import Run
 from big_ssl.studies.settings import ELSEWHERE, EMBED, FILE, FINETUNE
@@ -61,7 +62,7 @@ def _pretraining(
         yield Run(
             name=name,
             file=config[stage][FILE],
-            settings=settings.changes(config, given, stage) | network.settings | {'seed': seed},
+            settings=_changes(config, given, stage, network) | {'seed': seed},
             begins_with=before,
             facts={
                 'role': PRETRAINING,
@@ -83,7 +84,7 @@ def _judged(
 ) -> Iterator[Run]:
     """Fine-tunings of one pre-training along the remaining axes, and what is done with each."""
     groups = {'subgroups': tuple(config.subgroups)} if config.subgroups else {}
-    base = groups | settings.changes(config, given, FINETUNE) | network.settings
+    base = groups | _changes(config, given, FINETUNE, network)
     base |= _evaluated(config, base)
     there = groups | settings.changes(config, given, ELSEWHERE)
     for again, fraction, draw, rate, decay in itertools.product(
@@ -144,9 +145,9 @@ def _embedding(
     if start is None:
         base |= {
             key: value
-            for key, value in settings.changes(config, given, FINETUNE).items()
+            for key, value in _changes(config, given, FINETUNE, network).items()
             if key.startswith(('model.', 'dataset.')) or key == 'image_size'
-        } | network.settings
+        }
     return Run(
         '/'.join(filter(None, ['embed', method, network.label, f'seed{seed}'])),
         config[EMBED][FILE],
@@ -154,6 +155,14 @@ def _embedding(
         start,
         {'role': EMBEDDING, 'method': method, 'network': network.label, 'seed': seed},
     )
+
+
+def _changes(
+    config: ConfigDict, given: frozenset[str], stage: str, network: Network
+) -> dict[str, Any]:
+    """As `settings.changes`, for a network, whatever network the stage has."""
+    found = settings.changes(config, given, stage) | network.settings
+    return settings.without_others(found, config[stage])
 
 
 def _evaluated(config: ConfigDict, changes: dict[str, Any]) -> dict[str, str]:
@@ -166,12 +175,19 @@ def _evaluated(config: ConfigDict, changes: dict[str, Any]) -> dict[str, str]:
 
 
 def _networks(config: ConfigDict) -> list[Network]:
-    if not config.networks:
-        return [Network('', {})]
-    return [
-        Network(
-            f'r{depth}-{width:g}x' if len(config.networks) > 1 else '',
-            {'model.depth': depth, 'model.width': float(width)},
+    found = [_network(asked) for asked in config.networks] or [Network('', {})]
+    return found if len(found) > 1 else [Network('', found[0].settings)]
+
+
+def _network(asked: str | Mapping[str, Any] | tuple[int, float]) -> Network:
+    """Of a name, of keys of `model`, or of what earlier studies gave."""
+    if isinstance(asked, tuple):
+        asked = earlier_configs.network_now(*asked)
+    if isinstance(asked, str):
+        return Network(
+            asked, {f'model.{key}': value for key, value in models.network(asked).items()}
         )
-        for depth, width in config.networks
-    ]
+    parts = [f'{key}{value}' for key, value in asked.items() if key != 'name']
+    label = '-'.join([*filter(None, [asked.get('name', '')]), *parts])
+    in_order = sorted(asked.items(), key=lambda item: item[0] != 'name')  # it brings the others
+    return Network(label, {f'model.{key}': value for key, value in in_order})

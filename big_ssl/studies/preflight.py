@@ -18,8 +18,6 @@ _AXES = (
     'seed',
     'label_fraction',
     'label_seed',
-    'model.depth',
-    'model.width',
     'optimizer.learning_rate',
     'optimizer.weight_decay',
 )
@@ -37,7 +35,11 @@ def check(runs: Sequence[Run], study: epath.Path) -> None:
     by_name = {run.name: run for run in runs}
     seen = set()
     for run in runs:
-        read = {key: value for key, value in run.settings.items() if key not in _AXES}
+        read = {
+            key: value
+            for key, value in run.settings.items()
+            if key not in _AXES and not key.startswith('model.')
+        }
         kind = (run.file, run.facts['role'], repr(sorted(read.items())))
         if kind in seen or run.state(study) in (DONE, HAS_DIVERGED):
             continue

@@ -16,7 +16,7 @@ from big_ssl.studies import settings
 RUNS = 'runs'
 DONE, HAS_DIVERGED, BEGUN, WAITING = 'done', 'diverged', 'begun', 'waiting'
 
-TAKEN_OVER = config_lib.OF_ENCODER + config_lib.OF_IMAGES + config_lib.OF_CLASSIFIER
+OF_JUDGED = config_lib.OF_IMAGES + config_lib.OF_CLASSIFIER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Run:
     facts: Mapping[str, Any]
 
     def folder(self, study: epath.Path) -> epath.Path:
-        return study / RUNS / self.name
+        return _place(study, self.name)
 
     def arguments(self, study: epath.Path) -> list[str]:
         """Of `python`, from the folder that holds `configs/`."""
         name, _, variant = self.file.partition(':')
-        begins = {'init_from': str(study / RUNS / self.begins_with)} if self.begins_with else {}
+        begins = {'init_from': str(_place(study, self.begins_with))} if self.begins_with else {}
         return [
             '-m',
             'big_ssl.main',
@@ -83,14 +83,17 @@ class Run:
         theirs = earlier_configs.up_to_date(theirs)
         ours = json.loads(json.dumps(config.to_dict()))
         trains = config.task in config_lib.TRAINING
+        of_encoder = config_lib.of_encoder(config.model.name)
+        open_keys = config_lib.open_keys(config.model.name)
         for key in config_lib.keys(config):
             if key.startswith('compute.'):  # changes how, not what
                 continue
             if key.startswith('method.') and not trains:
                 continue
-            taken_over = not trains and key in TAKEN_OVER and key not in given
+            taken_over = key in of_encoder or (not trains and key in OF_JUDGED)
+            taken_over = taken_over and bool(config.init_from) and key not in given
             a, b = (_value(some, key) for some in (ours, theirs))
-            taken_over |= key in config_lib.AUTO and a == 'auto'
+            taken_over |= key in open_keys and a == 'auto'
             if key == 'init_from' and self.begins_with and b:  # the study's folder may have moved
                 a, b = (path.split(f'/{RUNS}/')[-1] for path in (a, b))
             if a != b and not taken_over:
@@ -98,6 +101,12 @@ class Run:
                     f'{self.folder(study)}: was made with {key}={b}, the study says {a}; delete '
                     'the folder to make it again, or choose another --workdir'
                 )
+
+
+def _place(study: epath.Path, name: str) -> epath.Path:
+    """Where a run is, also if it was begun under a former name."""
+    former = study / RUNS / earlier_configs.former_run(name)
+    return former if (former / CONFIG).exists() else study / RUNS / name
 
 
 def _value(nested: Any, key: str) -> Any:

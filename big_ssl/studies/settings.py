@@ -17,9 +17,10 @@ from ml_collections import ConfigDict, config_dict
 
 from big_ssl import config as config_lib
 from big_ssl import methods as methods_lib
+from big_ssl import models
 from big_ssl.errors import InputError
 from big_ssl.keys import nearest
-from big_ssl.run_keys import DURATIONS, UNITS
+from big_ssl.run_keys import DURATIONS, KEYS, UNITS
 
 _HERE = Path(__file__).parent.parent.parent / 'configs'
 CONFIGS = Path('configs') if Path('configs/studies').is_dir() else _HERE
@@ -42,7 +43,7 @@ def defaults() -> ConfigDict:
     config.compared = ('auc_macro', 'top1')  # figures whose differences are tested
     config.margin = 0.02  # a smaller loss of the first of `compared` is accepted as none
 
-    config.networks = ()  # (DEPTH, WIDTH) pairs; (): that of the stages
+    config.networks = ()  # resnet152x2, vit_s16 … or keys of `model`; (): that of the stages
     config.label_fractions = (1.0,)
     config.label_draws = (0,)  # which patients, where a fraction is below 1
     config.learning_rates = ()  # of fine-tuning: each method is judged with its best on val
@@ -144,16 +145,19 @@ def changes(config: ConfigDict, given: frozenset[str], part: str) -> dict[str, A
     for layer in layers:
         families = {_family(key) for key in layer} - {''}
         found = {key: value for key, value in found.items() if _family(key) not in families} | layer
-    return _of_one_method(found, own.method.name)
+    return without_others(found, own)
 
 
-def _of_one_method(found: dict[str, Any], name: str) -> dict[str, Any]:
-    """Without keys of another method than the one that is named, `name` where none is."""
-    keys = methods_lib.load(found.get('method.name', name)).KEYS
+def without_others(found: Mapping[str, Any], own: ConfigDict) -> dict[str, Any]:
+    """Without keys of another method or backbone than those named there, or else in `own`."""
+    method = found.get('method.name', own.method.name)
+    backbone = models.network(found.get('model.name', own.model.name))['name']
+    keys = {f'method.{key}' for key in methods_lib.load(method).KEYS}
+    keys |= {f'model.{key}' for key in models.load(backbone).KEYS} | KEYS.keys()
     return {
         key: value
         for key, value in found.items()
-        if not key.startswith('method.') or key == 'method.name' or key[len('method.') :] in keys
+        if not key.startswith(('method.', 'model.')) or key in keys
     }
 
 

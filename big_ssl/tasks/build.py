@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -19,8 +20,6 @@ from big_ssl.data.batches import Source
 from big_ssl.errors import InputError
 from big_ssl.files import PARAMETERS
 from big_ssl.methods import Method
-from big_ssl.models.bit import BiT
-from big_ssl.models.resnet import ResNet
 from big_ssl.tasks import forward
 from big_ssl.train import compilation, init_from, schedules
 from big_ssl.train import optimizer as optimizer_lib
@@ -36,22 +35,24 @@ Figures = dict[str, jax.Array]
 LossFn = Callable[[Any, TrainState, Any], tuple[jax.Array, tuple[Figures, dict[str, Any]]]]
 
 
-def make_encoder(config: ConfigDict) -> ResNet | BiT:
-    """The backbone; `dtype=auto` is bfloat16 on accelerators and float32 on a CPU."""
-    on_cpu = jax.default_backend() == 'cpu'
-    name = {'auto': 'float32' if on_cpu else 'bfloat16'}.get(config.model.dtype, config.model.dtype)
-    shared: dict[str, Any] = {
-        'depth': config.model.depth,
-        'width': config.model.width,
-        'normalization': config_lib.settled(config, 'init_normalization'),
-        'dtype': jnp.dtype(name),
-        'remat': config.compute.remat,
-        'scan': config.compute.scan_blocks,
-    }
-    if config.model.backbone == 'bit':
-        return BiT(**shared)
-    padding = config_lib.settled(config, 'model.padding')
-    return ResNet(stem=config.model.stem, padding=padding, **shared)
+def make_encoder(config: ConfigDict) -> nn.Module:
+    """The backbone; `dtype=auto` is bfloat16 on accelerators and float32 on a CPU.
+
+    Raises:
+      InputError: it does not do to images what `init_normalization` says.
+    """
+    config, on_cpu = config_lib.closed(config), jax.default_backend() == 'cpu'
+    dtype = {'auto': 'float32' if on_cpu else 'bfloat16'}.get(
+        config.model.dtype, config.model.dtype
+    )
+    encoder = config_lib.backbone_of(config).make(config, jnp.dtype(dtype))
+    done = getattr(encoder, 'normalization', 'none')
+    if done != config.init_normalization:
+        raise InputError(
+            f'config: init_normalization={config.init_normalization}, but model.name='
+            f'{config.model.name} gives a network whose attribute normalization is {done}'
+        )
+    return encoder
 
 
 def make_plan(config: ConfigDict, epoch: int) -> Plan:
@@ -222,7 +223,7 @@ def start(
     source = None
     if config.init_from:
         source = init_from.load(config.init_from, config.init_prefix)
-        init_from.check_settings(source, config, config_lib.OF_ENCODER)
+        init_from.check_settings(source, config)
     state, report = initial_state(method.network, optimizer, seed=config.seed, **shape), ''
     if source is not None:
         state, taken = init_from.apply(state, source, method.parts)

@@ -28,8 +28,6 @@ from big_ssl.train.compilation import whole
 
 log = logging.getLogger(__name__)
 
-SAME_AS_TRAINED = config_lib.OF_ENCODER + config_lib.OF_IMAGES
-
 
 def take_over(config: ConfigDict, given: frozenset[str]) -> None:
     """Sets what must be, or had better be, as in the training that made the weights of `init_from`.
@@ -49,13 +47,10 @@ def take_over(config: ConfigDict, given: frozenset[str]) -> None:
 def agree(config: ConfigDict, given: frozenset[str], theirs: Mapping[str, Any]) -> list[str]:
     """As `take_over`, from the settings of the weights; returns what was set, as KEY=VALUE."""
     judges = config.task != 'embed' and config.classifier == 'trained'
-    taken = []
-    for key in SAME_AS_TRAINED + (config_lib.OF_CLASSIFIER if judges else ()):
-        ours = config_lib.get(config, key)
-        if key not in given and (value := theirs.get(key, ours)) != ours:
-            config.update_from_flattened_dict({key: value})
-            taken.append(f'{key}={value}')
-    return taken
+    of_encoder = config_lib.of_encoder(theirs.get('model.name', config.model.name))
+    keys = (*of_encoder, *config_lib.OF_IMAGES, *(config_lib.OF_CLASSIFIER if judges else ()))
+    taken = config_lib.take(config, theirs, [key for key in keys if key not in given])
+    return [f'{key}={value}' for key, value in taken.items()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +83,7 @@ def load_classifier(
     source = init_from.load(config.init_from, config.init_prefix)
     if 'task' not in source.about:
         raise InputError(f'init_from: {config.init_from} has no classifier; fine-tune it first')
-    init_from.check_settings(source, config, SAME_AS_TRAINED)
+    init_from.check_settings(source, config, config_lib.OF_IMAGES)
     task = task_of(source.about)
     network = ClassifierNetwork(build.make_encoder(config), task.outputs)
     forward = make_forward(network, task, mesh)
@@ -153,7 +148,7 @@ def load_encoder(
     seen: dict[str, Any] = {'trained_on/init_from': 'random initialisation'}
     if config.init_from:
         source = init_from.load(config.init_from, config.init_prefix)
-        init_from.check_settings(source, config, config_lib.OF_ENCODER)
+        init_from.check_settings(source, config)
         seen = provenance.at_step(source.about, source.step)
         shapes = jax.eval_shape(functools.partial(initial, config, encoder))
         weights = source.take_all({name: {'encoder': tree} for name, tree in shapes.items()})

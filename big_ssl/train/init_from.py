@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +15,13 @@ from big_ssl import config as config_lib
 from big_ssl import earlier_configs
 from big_ssl.errors import InputError
 from big_ssl.files import CHECKPOINTS
+from big_ssl.models import naming
+from big_ssl.models.naming import Arrays, Match
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.checkpoint import Checkpoints
 from big_ssl.train.state import TrainState
-from big_ssl.weights import files, own_names
-from big_ssl.weights.match import Arrays, Match, Taken, take
+from big_ssl.weights import files
+from big_ssl.weights.match import Taken, take
 from big_ssl.weights.recognise import recognise
 
 log = logging.getLogger(__name__)
@@ -81,42 +83,52 @@ def load(origin: str, prefix: str | None = None) -> Source:
     return _of_run(origin, path)
 
 
-def settle(config: ConfigDict, workdir: str) -> None:
-    """Sets the keys that are `auto`: as the weights of `init_from` need them, and says so.
+def settle(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> None:
+    """Makes the encoder of a training that of the weights of `init_from`, and says so.
 
-    A run that has begun keeps what it began with.
+    What the command line gives stays, and `check_settings` compares it with the weights. Keys that
+    are `auto` get the value that the weights need, or that of a network from scratch. A run that
+    has begun keeps the encoder that it began with.
+
+    Args:
+      config: changed in place.
+      given: keys of the command line.
 
     Raises:
       InputError: as `load`.
     """
-    open_keys = [key for key in config_lib.AUTO if config_lib.get(config, key) == 'auto']
-    if not open_keys:
-        return
-    known, where = dict(config_lib.FROM_SCRATCH), ''
-    if begun_with := workdir_lib.config_of(workdir):
-        known |= config_lib.flat(begun_with)
-    elif config.init_from:
+    source: Source | None = None
+    guessed, known = frozenset[str](), config_lib.flat(workdir_lib.config_of(workdir))
+    if config.init_from and not known:
         source = load(config.init_from, config.init_prefix)
-        known, where = source.settings, _why(source, open_keys)
-    config.update_from_flattened_dict({key: known[key] for key in open_keys})
-    if where:
-        chosen = ' '.join(f'{key}={known[key]}' for key in open_keys)
-        log.info('%s, %s', chosen, where)
+        known, guessed = source.settings, source.guessed
+    taken = {}
+    ours = 'model.name' in given and config.model.name != known.get('model.name')
+    if config.init_from and known and config.task in config_lib.TRAINING and not ours:
+        keys = config_lib.of_encoder(known['model.name'])
+        taken = config_lib.take(
+            config, known, [key for key in keys if key not in guessed.union(given)]
+        )
+    closed = config_lib.close(config, known)
+    if source is not None:
+        chosen = {key: config_lib.get(config, key) for key in (*taken, *closed)}
+        if chosen:
+            listed = ' '.join(f'{key}={value}' for key, value in chosen.items())
+            log.info('%s, %s', listed, _why(source, chosen))
 
 
-def check_settings(source: Source, config: ConfigDict, keys: tuple[str, ...]) -> None:
-    """Compares settings of the network that the weights are of with ours.
+def check_settings(source: Source, config: ConfigDict, further: Sequence[str] = ()) -> None:
+    """Compares the encoder that the weights are of, and `further` keys, with ours.
 
     Raises:
       InputError: they differ; the message gives the flags that make them equal.
     """
-    theirs = source.settings
+    theirs, ours = source.settings, config_lib.flat(config)
+    of_encoder = config_lib.of_encoder(theirs.get('model.name', config.model.name))
     wrong = [
         key
-        for key in keys
-        if key in theirs
-        and key not in source.guessed
-        and theirs[key] != config_lib.get(config, key)
+        for key in (*of_encoder, *further)
+        if key in theirs and key not in source.guessed and theirs[key] != ours.get(key)
     ]
     if wrong:
         flags = ' '.join(f'--config.{key}={theirs[key]}' for key in wrong)
@@ -170,8 +182,9 @@ def _tell(source: Source, taken: Taken, parts: tuple[str, ...]) -> None:
 def _of_file(origin: str, prefix: str | None) -> Source:
     file = files.read(origin)
     match = recognise(file, prefix)
+    choices = config_lib.open_keys(match.settings['model.name'])
     for key, value in file.settings.items():
-        if value not in config_lib.AUTO.get(key, ()):
+        if value not in choices.get(key, ()):
             raise InputError(f'init_from: {origin}: its metadata say {key}={value}, not known here')
     trained_on = {
         'trained_on/weights': origin,
@@ -180,7 +193,7 @@ def _of_file(origin: str, prefix: str | None) -> Source:
     }
     return Source(
         origin=origin,
-        arrays=lambda: file.arrays,
+        arrays=lambda: file.arrays if match.arrays is None else match.arrays,
         match=match,
         settings=match.usual | match.settings | file.settings,
         guessed=frozenset(match.usual) - frozenset(file.settings),
@@ -205,10 +218,11 @@ def _of_run(origin: str, workdir: epath.Path, step: int | None = None) -> Source
 
     about = checkpoints.about(chosen)
     settings = config_lib.flat(earlier_configs.up_to_date(about.get('config', {})))
-    return Source(origin, arrays, own_names.match(), settings, frozenset(), about, chosen)
+    match = naming.own(settings)
+    return Source(origin, arrays, match, settings, frozenset(), about, chosen)
 
 
-def _why(source: Source, keys: list[str]) -> str:
+def _why(source: Source, keys: Iterable[str]) -> str:
     if source.step is not None:
         return f'as in {source.origin}'
     if source.guessed.isdisjoint(keys):

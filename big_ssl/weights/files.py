@@ -18,7 +18,7 @@ import numpy as np
 from etils import epath
 
 from big_ssl.errors import InputError
-from big_ssl.weights.match import Arrays
+from big_ssl.models.naming import Arrays
 
 METADATA = 'big_ssl'  # of a safetensors file of ours: settings of its network, as JSON
 KINDS = '.safetensors, .npz, .pth (.pt, .bin, .ckpt), or a TensorFlow checkpoint or SavedModel'

@@ -1,42 +1,16 @@
 """From the arrays of a file, by whatever names, to variables of a network of ours."""
 
 import dataclasses
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 from jaxtyping import Float
 
+from big_ssl import models
 from big_ssl.errors import InputError
-
-Path = tuple[
-    str, ...
-]  # of a variable: ('params', 'encoder', 'stage1', 'block1', 'conv1', 'kernel')
-Shape = tuple[int, ...]
-Arrays = Mapping[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Match:
-    """Whose names a file has, and what they tell.
-
-    Attributes:
-      family: for people.
-      settings: of the network that the arrays belong to, by keys of the config.
-      usual: of what names cannot tell, as the family has it.
-      name_of: the file's name for a variable of ours; None where the family has none.
-      layout: an array of the file for a variable of ours, in our order of axes.
-      of_encoder: whether a name of the file must be used by an encoder.
-    """
-
-    family: str
-    settings: dict[str, Any]
-    usual: dict[str, Any]
-    name_of: Callable[[Path], str | None]
-    layout: Callable[[Path, np.ndarray], np.ndarray]
-    of_encoder: Callable[[str], bool]
+from big_ssl.models.naming import Arrays, Match, Path, Shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +35,6 @@ class Taken:
         lines += [f'initial\t{why}\t{ours}\t{shape}' for ours, shape, why in self.initial]
         lines += [f'unused\t{name}\t\t{shape}' for name, shape in self.unused]
         return '\n'.join(['what\tin the file\tin the network\tshape', *lines, ''])
-
-
-def counts(arrays: Arrays, patterns: Iterable[str]) -> tuple[int, ...]:
-    """How many names each pattern fits, from beginning to end."""
-    return tuple(sum(bool(re.fullmatch(each, name)) for name in arrays) for each in patterns)
 
 
 def take(
@@ -116,8 +85,9 @@ def _named(
 ) -> dict[Path, tuple[str, np.ndarray]]:
     """Name and array, in our layout, of each variable that the file has."""
     names = {path: match.name_of(path) for path in asked}
+    fit = models.load(match.settings['model.name']).fit
     return {
-        path: (name, match.layout(path, arrays[name]))
+        path: (name, fit(path, match.layout(path, arrays[name]), asked[path]))
         for path, name in names.items()
         if name is not None and name in arrays
     }

@@ -4,7 +4,8 @@ ResNet-152 (2x).
     python -m big_ssl.study --config=configs/studies/architectures.py --workdir=studies/networks \
         --config.every.dataset.manifest=FILE.csv --config.natural_manifest=imagenet.csv
 
-Other networks: --config.networks="((18, 1), (50, 1))", pairs of depth and width.
+Other networks: --config.networks="('resnet18', 'bit50x1', 'vit_s16')", by their names or by keys of
+`config.model`: "({'name': 'vit', 'depth': 6}, {'name': 'vit', 'depth': 12})".
 
 `:demo`: two small networks, embedded SYNTHETIC data, minutes on two CPU cores.
 """
@@ -23,7 +24,7 @@ def get_config(variant: str = '') -> ConfigDict:
         ('micle', ('simclr_natural', 'simclr', 'micle')),
     )
     config.baseline = 'supervised'
-    config.networks = ((50, 1.0), (50, 4.0), (152, 2.0))
+    config.networks = ('resnet50', 'resnet50x4', 'resnet152x2')
     config.embed_split = ''
     settings.add_stages(
         config,
@@ -34,5 +35,5 @@ def get_config(variant: str = '') -> ConfigDict:
     )
     if variant == 'demo':
         config.only = ('supervised', 'simclr_natural')
-        config.networks = ((18, 0.25), (18, 0.5))
+        config.networks = ('resnet18x0.25', 'resnet18x0.5')
     return settings.choose_variant(config, variant)

@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks import settings, simclr, trace
 from big_ssl.losses.ntxent import nt_xent
+from big_ssl.models import naming
+from big_ssl.models.resnet import torchvision_names
 from big_ssl.train.mesh import make_mesh
 from big_ssl.train.optimizer import make_optimizer
-from big_ssl.weights import torch_names
 from tests import peers
 
 torch = peers.torch()
@@ -42,12 +43,12 @@ def torch_state(state) -> dict:
     for keys, array in jax.tree_util.tree_leaves_with_path(variables):
         path = tuple(key.key for key in keys)
         if path[1] == 'encoder':
-            name = f'encoder.{torch_names.name(path)}'
+            name = f'encoder.{torchvision_names.name(path)}'
         else:
             of_tensor = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias',
                          'mean': 'running_mean', 'var': 'running_var'}  # fmt: skip
             name = f'projection.{path[2]}.{of_tensor[path[3]]}'
-        found[name] = torch.tensor(torch_names.to_torch(path, np.array(array)))
+        found[name] = torch.tensor(naming.to_torch(np.array(array)))
     return found
 
 

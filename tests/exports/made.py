@@ -24,11 +24,11 @@ SPLITS = ('train', 'train', 'val', 'test')
 def model(task: Task | None = None, *, baked: bool = False, size: int = SIZE, **settings) -> Model:
     """A network of these settings whose variables are drawn, activations of the order of one."""
     config = config_lib.defaults()
-    with config.unlocked():
-        config.update_from_flattened_dict(
-            {'model.depth': 18, 'model.width': 0.25, **config_lib.FROM_SCRATCH, 'image_size': size}
-            | {key.replace('__', '.'): value for key, value in settings.items()}
-        )
+    given = {key.replace('__', '.'): value for key, value in settings.items()}
+    if 'model.name' not in given:
+        given = {'model.depth': 18, 'model.width': 0.25, **given}
+    config.update_from_flattened_dict({**given, 'image_size': size})
+    config_lib.close(config)
     network = ClassifierNetwork(build.make_encoder(config), task.outputs if task else 1)
     shapes = jax.eval_shape(
         lambda: network.init(jax.random.key(0), np.zeros((1, size, size, 3), 'f'), train=False)

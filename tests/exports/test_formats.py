@@ -44,7 +44,7 @@ SETTINGS = {
     'simclr': {'model__padding': 'simclr', 'init_normalization': 'imagenet', 'size': 39},
     'bottleneck-same': {'model__padding': 'same', 'model__depth': 50, 'model__width': 0.5},
     'bit': {
-        'model__backbone': 'bit', 'model__depth': 50, 'model__width': 0.5,
+        'model__name': 'bit', 'model__depth': 50, 'model__width': 0.5,
         'init_normalization': 'symmetric',
     },
 }  # fmt: skip
@@ -154,7 +154,7 @@ def test_savedmodel_serves_any_number_of_images(tmp_path):
         pytest.param(
             'resnetv2_50x1_bit',
             {
-                'model__backbone': 'bit', 'model__depth': 50, 'model__width': 1.0,
+                'model__name': 'bit', 'model__depth': 50, 'model__width': 1.0,
                 'init_normalization': 'symmetric',
             },
             marks=pytest.mark.long,

@@ -51,7 +51,8 @@ def teacher(monkeypatch):
 
     class Source:
         about = {'task': {'classes': list(TASK.classes), 'multilabel': False}}
-        settings = {'model.width': 0.5, 'model.stem': 'small_images', 'model.depth': 18}
+        settings = {'model.name': 'resnet', 'model.width': 0.5, 'model.depth': 18}
+        settings |= {'model.stem': 'small_images'}
 
         def take_all(self, shapes):
             return jax.tree.map(lambda shape, x: np.asarray(x), shapes, weights)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from big_ssl.models import resnet
-from big_ssl.models.bit import BiT, StandardizedConv, feature_size
+from big_ssl.models.bit.network import BiT, StandardizedConv, feature_size
+from big_ssl.models.resnet import network as resnet
 
 PLAIN = {'depth': 50, 'width': 0.5}
 

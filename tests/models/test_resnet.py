@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from big_ssl.models.resnet import (
+from big_ssl.models.resnet.network import (
     STAGE_SIZES,
     BasicBlock,
     BottleneckBlock,

@@ -1,3 +1,4 @@
+import json
 import runpy
 import shlex
 from pathlib import Path
@@ -141,9 +142,44 @@ def test_the_papers_networks():
         for run in runs.values()
     }
     assert found == {(50, 1.0), (50, 4.0), (152, 2.0)}
-    assert runs['finetune/micle/r152-2x/seed0'].begins_with == (
-        'pretrain/simclr_natural-simclr-micle/r152-2x/seed0'
+    assert runs['finetune/micle/resnet152x2/seed0'].begins_with == (
+        'pretrain/simclr_natural-simclr-micle/resnet152x2/seed0'
     )
+
+
+def test_networks_of_several_backbones():
+    """By their names or keys; keys of another backbone reach none of their runs."""
+    networks = ('vit_s16', {'depth': 2, 'name': 'vit', 'width': 64}, 'bit50x1')
+    stem = {'every.model.stem': 'small_images', 'every.image_size': 64}
+    runs = by_name(runs_of('architectures', seeds=(0,), networks=networks, **stem, **NATURAL))
+    models = {}
+    for run in runs.values():
+        models.setdefault(run.facts['network'], []).append(run.check(HERE).config.model)
+    assert {name: {str(model) for model in found} for name, found in models.items()} == {
+        name: {str(found[0])} for name, found in models.items()
+    }
+    assert list(models) == ['vit_s16', 'vit-depth2-width64', 'bit50x1']
+    vit, tiny, bit = (found[0] for found in models.values())
+    assert (vit.name, vit.depth, vit.width, vit.patch) == ('vit', 12, 384, 16)
+    assert (tiny.name, tiny.depth, tiny.width, tiny.patch) == ('vit', 2, 64, 16)
+    assert (bit.name, bit.depth, bit.width) == ('bit', 50, 1.0) and 'stem' not in bit
+
+
+def test_a_study_whose_networks_were_pairs_goes_on_in_its_folders(tmp_path):
+    study = epath.Path(tmp_path)
+    runs = by_name(runs_of('architectures', seeds=(0,), networks=((50, 1.0), (50, 4.0)), **NATURAL))
+    one, other = (
+        runs[f'pretrain/simclr_natural/{name}/seed0'] for name in ('resnet50', 'resnet50x4')
+    )
+    former = study / 'runs/pretrain/simclr_natural/r50-4x/seed0'
+    former.mkdir(parents=True)
+    config = other.check(study).config
+    config_lib.close(config)
+    (former / 'config.json').write_text(json.dumps(config.to_dict()))
+    assert other.folder(study) == former and other.state(study) == 'begun'
+    assert one.folder(study) == study / 'runs/pretrain/simclr_natural/resnet50/seed0'
+    finetuned = runs['finetune/simclr_natural/resnet50x4/seed0'].arguments(study)
+    assert f'--config.init_from={former}' in finetuned
 
 
 def test_the_search_does_not_look_at_test():
@@ -245,7 +281,8 @@ def test_without_natural_images_the_methods_that_need_them_are_left_out():
         ({'label_draws': (-1,)}, 'label_draws: -1 is none of whole numbers below 1000'),
         ({'margin': float('nan')}, 'margin=nan must be 0 or more'),
         ({'methods': (('mine',),)}, r"methods: \('mine',\) is none of"),
-        ({'networks': (50,)}, r'networks: 50 is none of \(DEPTH, WIDTH\) pairs'),
+        ({'networks': (50,)}, 'networks: 50 is none of resnet152x2, vit_s16'),
+        ({'networks': ('resnet50', 'resnet50')}, 'must name each value once'),
         ({'comparisons': (1,)}, r'comparisons: 1 is none of'),
         ({'comparisons': (('micle', 'micle'),)}, 'not a pair of methods'),
         ({'learning_rates': ('a',), 'weight_decays': (0,)}, "learning_rates: 'a' is none of"),

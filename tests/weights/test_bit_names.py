@@ -65,8 +65,8 @@ def test_features_of_bit(tmp_path, name):
     network.load_pretrained(path)
     source = init_from.load(path)
     assert source.settings == {
-        'model.backbone': 'bit', 'model.depth': depth, 'model.width': width,
-        'model.stem': 'standard', 'model.padding': 'torch', 'init_normalization': 'symmetric',
+        'model.name': 'bit', 'model.depth': depth, 'model.width': width,
+        'init_normalization': 'symmetric',
     }  # fmt: skip
     encoder = BiT(depth, width)
     images = networks.images(size=64)

@@ -9,9 +9,8 @@ import safetensors.numpy
 from flax import traverse_util
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
-from big_ssl.models import resnet
-from big_ssl.models.resnet import ResNet
-from big_ssl.weights import torch_names
+from big_ssl.models import naming, resnet
+from big_ssl.models.resnet import ResNet, torchvision_names
 from tests import runs
 
 TWO_BLOCKS = (1, 1)  # as runs.start makes a ResNet-18
@@ -30,7 +29,7 @@ def published(tmp_path, monkeypatch):
         for (kind, *rest), leaf in traverse_util.flatten_dict(shapes).items():
             path = (kind, 'encoder', *rest)
             drawn = rng.uniform(0.1, 0.2, leaf.shape).astype(np.float32)
-            arrays[torch_names.name(path)] = np.ascontiguousarray(torch_names.to_torch(path, drawn))
+            arrays[torchvision_names.name(path)] = np.ascontiguousarray(naming.to_torch(drawn))
         arrays['fc.weight'] = np.zeros((1000, 32), np.float32)
         about = {'big_ssl': json.dumps(metadata)} if metadata else None
         (tmp_path / name).write_bytes(safetensors.numpy.save(arrays, about))
@@ -39,7 +38,7 @@ def published(tmp_path, monkeypatch):
     return make
 
 
-BY_NAMES = 'import big_ssl.models.resnet as r; r.BASIC_DEPTHS[18] = (1, 1, 0, 0)\n'
+BY_NAMES = 'import big_ssl.models.resnet.network as r; r.BASIC_DEPTHS[18] = (1, 1, 0, 0)\n'
 
 
 def finetune(workdir, manifest, path, *more):
@@ -110,7 +109,10 @@ def test_the_file_or_the_user_says_what_images_it_needs(
         ('--config.model.width=0.5', 'to use it: --config.model.width=0.25'),
         ('--config.model.depth=34', 'to use it: --config.model.depth=18'),
         ('--config.init_prefix=backbone.', "networks by the prefixes ''; choose one by "),
-        ('--config.model.backbone=bit', 'stem=standard and padding=torch'),
+        (
+            '--config.model.name=bit',
+            'config: model.depth=18 is not one of 50, 101, 152',
+        ),
     ],
 )
 def test_another_network_is_one_line(
@@ -138,8 +140,8 @@ def test_features_of_a_file(published, tmp_path, compile_cache, tiny_manifest):
 @pytest.mark.long
 def test_a_bit_is_trained_saved_and_goes_on(tmp_path, compile_cache, tiny_manifest):
     """It has no batch statistics, which its checkpoints must not miss."""
-    two_blocks = 'import big_ssl.models.resnet as r; r.BOTTLENECK_DEPTHS[50] = (1, 1)\n'
-    bit = ('--config.model.backbone=bit', '--config.model.depth=50', '--config.model.width=0.5')
+    two_blocks = 'import big_ssl.models.resnet.network as r; r.BOTTLENECK_DEPTHS[50] = (1, 1)\n'
+    bit = ('--config.model.name=bit', '--config.model.depth=50', '--config.model.width=0.5')
     pretrained, run = tmp_path / 'pretrained', tmp_path / 'run'
     arguments = runs.flags('derm_micle', pretrained, tiny_manifest, *bit)
     runs.run(arguments, compile_cache, before=two_blocks)

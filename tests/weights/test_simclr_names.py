@@ -31,7 +31,7 @@ def test_features_of_simclr(tmp_path, network, kind, size):
         origin = simclr_network.save_tf2(network.variables, tmp_path / 'saved')
     source = init_from.load(origin)
     assert source.settings == {
-        'model.backbone': 'resnet', 'model.depth': 50, 'model.width': 1, 'model.stem': 'standard',
+        'model.name': 'resnet', 'model.depth': 50, 'model.width': 1, 'model.stem': 'standard',
         'model.padding': 'simclr', 'init_normalization': 'none',
     }  # fmt: skip
     encoder = ResNet(**networks.settled(source))

@@ -2,12 +2,12 @@
 
 import contextlib
 import io
+import runpy
 import warnings
 from pathlib import Path
 from typing import Any
 
 from big_ssl.errors import InputError
-from big_ssl.exports import receivers
 from big_ssl.exports.formats import safetensors
 from big_ssl.exports.model import Model
 
@@ -46,23 +46,25 @@ def write(model: Model, folder: Path) -> None:
 
 
 def _network(model: Model, torch: Any) -> Any:
-    module = receivers.load_torch_network()
-    network = module.Network(**receivers.torch_settings(model))
+    source = safetensors.twin(model).source
+    network = runpy.run_path(str(source))['Network'](**safetensors.fields(model))
     arrays = safetensors.state_dict(model)
-    network.body.load_state_dict({name: torch.tensor(a) for name, a in arrays.items()})
+    network.load_state_dict({name: torch.tensor(a) for name, a in arrays.items()})
+    mean, deviation = (torch.tensor(each).view(1, 3, 1, 1) for each in model.normalization)
 
-    class Baked(torch.nn.Module):
+    class Whole(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.network = network
 
         def forward(self, images: Any) -> Any:
-            x = self.network(images.to(torch.float32) / 255)
-            if model.task is None:
+            x = images.to(torch.float32) / 255 if model.baked else images
+            x = self.network((x - mean) / deviation)
+            if model.task is None or not model.baked:
                 return x
             if model.task.uncertain_class:
                 x = x.reshape(x.shape[0], -1, 3)
                 return torch.sigmoid(x[..., 1] - x[..., 0])
             return torch.sigmoid(x) if model.task.multilabel else torch.softmax(x, dim=1)
 
-    return (Baked() if model.baked else network).eval()
+    return Whole().eval()

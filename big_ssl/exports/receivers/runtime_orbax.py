@@ -1,18 +1,18 @@
-"""Runs the parameters in JAX, by the Flax modules in network/."""
+"""Runs the parameters in JAX, by the Flax module in network/."""
 
+import importlib
 import json
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from network.bit import BiT
-from network.resnet import ResNet
 
 
 def load(folder):
     """uint8 images [n, size, size, 3] to features or logits [n, k], as a function."""
-    options = json.loads((folder / 'network.json').read_text(encoding='utf-8'))
-    encoder = (BiT if options.pop('backbone') == 'bit' else ResNet)(**options)
+    made_of = json.loads((folder / 'network.json').read_text(encoding='utf-8'))
+    module = getattr(importlib.import_module(made_of['module']), made_of['class'])
+    encoder = module(**made_of['fields'])
     tree = ocp.StandardCheckpointer().restore(folder / 'parameters')
     variables = {name: part['encoder'] for name, part in tree.items()}
     head = tree['params'].get('classifier')

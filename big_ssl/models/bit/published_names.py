@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from big_ssl.models.resnet import depth_of
-from big_ssl.weights.match import Arrays, Match, Path, counts
+from big_ssl.models.naming import Arrays, Match, Path, counts
+from big_ssl.models.resnet.network import depth_of
 
 _ROOT = 'resnet/root_block/standardized_conv2d/kernel'
 _TENSORS = {'scale': 'gamma', 'bias': 'beta'}
@@ -35,7 +35,7 @@ def name(path: Path) -> str | None:
     return f'{place}/group_norm/{_TENSORS[tensor]}'
 
 
-def recognise(arrays: Arrays) -> Match | None:
+def recognise(arrays: Arrays, prefix: str | None = None) -> Match | None:
     """The match of a file with these names, or None.
 
     Raises:
@@ -46,11 +46,9 @@ def recognise(arrays: Arrays) -> Match | None:
     return Match(
         family='BiT by the names of its published files',
         settings={
-            'model.backbone': 'bit',
+            'model.name': 'bit',
             'model.depth': _depth(arrays),
             'model.width': np.shape(arrays[_ROOT])[-1] / 64,
-            'model.stem': 'standard',
-            'model.padding': 'torch',
         },
         usual={'init_normalization': 'symmetric'},
         name_of=name,

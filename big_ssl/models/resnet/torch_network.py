@@ -1,9 +1,5 @@
-"""The network as a PyTorch module; PyTorch alone is needed.
+"""A ResNet in PyTorch, which alone is needed; names are those of torchvision and timm."""
 
-Names are those of torchvision and timm (ResNet) or of timm (BiT).
-"""
-
-import torch
 from torch import nn
 from torch.nn import functional
 
@@ -12,31 +8,12 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 
 
 class Network(nn.Module):
-    """Images, float32 [n, 3, h, w] in [0, 1], to features or, with classes, to logits.
+    """Normalised images, float32 [n, 3, h, w], to features or, with outputs, to logits.
 
-    Normalises the images itself: leave that out where these weights are loaded into a network of
-    timm's, which expects images that are normalised already.
+    `padding`: torch (k // 2 on both sides), same (TensorFlow's), simclr (pooling alone).
     """
 
-    def __init__(self, backbone, depth, width, stem, padding, mean, deviation, outputs):
-        super().__init__()
-        self.register_buffer('image_mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer(
-            'image_deviation', torch.tensor(deviation).view(1, 3, 1, 1), persistent=False
-        )
-        if backbone == 'bit':
-            self.body = BiT(depth, width, outputs)
-        else:
-            self.body = ResNet(depth, width, stem, padding, outputs)
-
-    def forward(self, images):
-        return self.body((images - self.image_mean) / self.image_deviation)
-
-
-class ResNet(nn.Module):
-    """`padding`: torch (k // 2 on both sides), same (TensorFlow's), simclr (pooling alone)."""
-
-    def __init__(self, depth, width, stem, padding, outputs):
+    def __init__(self, outputs, depth, width, stem, padding):
         super().__init__()
         channels, small = round(64 * width), stem == 'small_images'
         same = padding == 'same'
@@ -129,65 +106,3 @@ def same_padding(x, kernel, stride):
         total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
         padding += [total // 2, total - total // 2]
     return padding
-
-
-class BiT(nn.Module):
-    """ResNet-v2 with group normalisation and weight standardisation (arXiv:1912.11370)."""
-
-    def __init__(self, depth, width, outputs):
-        super().__init__()
-        channels = size = round(64 * width)
-        self.stem = nn.Module()
-        self.stem.conv = StandardizedConv(3, channels, 7, 2)
-        self.stages = nn.ModuleList()
-        for index, count in enumerate(BLOCKS[depth]):
-            stage = nn.Module()
-            stage.blocks = nn.Sequential()
-            for number in range(count):
-                stride = 2 if index and not number else 1
-                stage.blocks.append(Preact(size, channels * 2**index, stride))
-                size = 4 * channels * 2**index
-            self.stages.append(stage)
-        self.norm = nn.GroupNorm(32, size)
-        self.head = nn.Module()
-        self.head.fc = nn.Conv2d(size, outputs, 1) if outputs else nn.Identity()
-
-    def forward(self, x):
-        x = functional.max_pool2d(functional.pad(self.stem.conv(x), (1, 1, 1, 1)), 3, 2)
-        for stage in self.stages:
-            x = stage.blocks(x)
-        x = functional.relu(self.norm(x)).mean(dim=(2, 3), keepdim=True)
-        return self.head.fc(x).flatten(1)
-
-
-class Preact(nn.Module):
-    def __init__(self, size, channels, stride):
-        super().__init__()
-        out = 4 * channels
-        self.norm1, self.conv1 = nn.GroupNorm(32, size), StandardizedConv(size, channels, 1, 1)
-        self.norm2 = nn.GroupNorm(32, channels)
-        self.conv2 = StandardizedConv(channels, channels, 3, stride)
-        self.norm3, self.conv3 = nn.GroupNorm(32, channels), StandardizedConv(channels, out, 1, 1)
-        self.downsample = None
-        if stride != 1 or size != out:
-            self.downsample = nn.Module()
-            self.downsample.conv = StandardizedConv(size, out, 1, stride)
-
-    def forward(self, x):
-        y = functional.relu(self.norm1(x))
-        if self.downsample is not None:
-            x = self.downsample.conv(y)
-        y = self.conv2(functional.relu(self.norm2(self.conv1(y))))
-        return x + self.conv3(functional.relu(self.norm3(y)))
-
-
-class StandardizedConv(nn.Conv2d):
-    def __init__(self, size, out, kernel, stride):
-        super().__init__(size, out, kernel, stride, padding=kernel // 2, bias=False)
-
-    def forward(self, x):
-        axes = (1, 2, 3)
-        centred = self.weight - self.weight.mean(axes, keepdim=True)
-        variance = centred.square().mean(axes, keepdim=True)
-        weight = centred / torch.sqrt(variance + 1e-10)
-        return functional.conv2d(x, weight, None, self.stride, self.padding)

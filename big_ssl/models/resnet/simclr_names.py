@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from big_ssl.models.resnet import BOTTLENECK_DEPTHS
-from big_ssl.weights.match import Arrays, Match, Path
+from big_ssl.models.naming import Arrays, Match, Path
+from big_ssl.models.resnet.network import BOTTLENECK_DEPTHS
 
 _CONV = re.compile(r'^(?P<before>.*?)(?P<layer>conv2d(_\d+)?)/kernel$')
 _NORM = re.compile(r'^(?P<before>.*?)(?P<layer>(sync_)?batch_normalization(_v1)?(_\d+)?)/gamma$')
@@ -52,7 +52,7 @@ def recognise(arrays: Arrays, prefix: str | None = None) -> Match | None:
     return Match(
         family="ResNet by the names of SimCLR's code",
         settings={
-            'model.backbone': 'resnet',
+            'model.name': 'resnet',
             'model.depth': depth,
             'model.width': np.shape(stem)[-1] / 64,
             'model.stem': 'standard' if np.shape(stem)[0] == 7 else 'small_images',

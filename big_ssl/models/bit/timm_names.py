@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from big_ssl.models.resnet import depth_of
-from big_ssl.weights import torch_names
-from big_ssl.weights.match import Arrays, Match, Path, counts
+from big_ssl.models import naming
+from big_ssl.models.naming import Arrays, Match, Path, counts, from_torch
+from big_ssl.models.resnet.network import depth_of
 
 _TENSORS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 _STEM = 'stem.conv.weight'
@@ -34,10 +34,10 @@ def to_torch(path: Path, array: np.ndarray) -> np.ndarray:
     """In torch's order of axes; timm's classifier is a 1x1 convolution."""
     if path[1] == 'classifier' and array.ndim == 2:
         return array.T[:, :, None, None]
-    return torch_names.to_torch(path, array)
+    return naming.to_torch(array)
 
 
-def recognise(arrays: Arrays) -> Match | None:
+def recognise(arrays: Arrays, prefix: str | None = None) -> Match | None:
     """The match of a file with these names, or None.
 
     Raises:
@@ -49,11 +49,9 @@ def recognise(arrays: Arrays) -> Match | None:
     return Match(
         family='BiT by the names of timm',
         settings={
-            'model.backbone': 'bit',
+            'model.name': 'bit',
             'model.depth': depth_of(blocks, bottlenecks=True),
             'model.width': arrays[_STEM].shape[0] / 64,
-            'model.stem': 'standard',
-            'model.padding': 'torch',
         },
         usual={'init_normalization': 'symmetric'},
         name_of=name,
@@ -65,4 +63,4 @@ def recognise(arrays: Arrays) -> Match | None:
 def _to_ours(path: Path, array: np.ndarray) -> np.ndarray:
     if path[1] == 'classifier' and array.ndim == 4:
         array = array[:, :, 0, 0]
-    return torch_names.to_ours(path, array)
+    return from_torch(array)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from big_ssl.models.convolution import conv_general_dilated
 from big_ssl.models.inputs import NORMALIZATIONS, normalize
-from big_ssl.models.stages import REMAT, Stage, max_pool, rematerialised, require
+from big_ssl.models.stages import PRODUCT, REMAT, Stage, max_pool, rematerialised, require
 
 BASIC_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BOTTLENECK_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
@@ -179,7 +179,7 @@ def _conv(channels: int, size: int, stride: int, padding: str, dtype: Any, name:
         conv_general_dilated=conv_general_dilated,
         name=name,
     )
-    return lambda x: checkpoint_name(conv(x), 'convolution')
+    return lambda x: checkpoint_name(conv(x), PRODUCT)
 
 
 def _norm(train: bool, dtype: Any, name: str, scale_init=nn.initializers.ones) -> nn.BatchNorm:

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float
 
 from big_ssl.models.convolution import conv_general_dilated
 from big_ssl.models.inputs import NORMALIZATIONS, normalize
-from big_ssl.models.resnet import BOTTLENECK_DEPTHS
-from big_ssl.models.stages import REMAT, Stage, max_pool, rematerialised, require
+from big_ssl.models.resnet.network import BOTTLENECK_DEPTHS
+from big_ssl.models.stages import PRODUCT, REMAT, Stage, max_pool, rematerialised, require
 
 GROUPS = 32
 DEPTHS = (50, 101, 152)  # of the published weights: 50x1, 50x3, 101x1, 101x3, 152x2, 152x4
@@ -119,7 +119,7 @@ class StandardizedConv(nn.Module):
             conv_general_dilated=conv_general_dilated,
             parent=None,
         )
-        return checkpoint_name(conv.apply({'params': {'kernel': kernel}}, x), 'convolution')
+        return checkpoint_name(conv.apply({'params': {'kernel': kernel}}, x), PRODUCT)
 
 
 def feature_size(width: float = 1) -> int:

@@ -1,12 +1,11 @@
 """ResNets by the names of torchvision, which timm, lightly, MoCo and others share."""
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
-from big_ssl.models.resnet import depth_of
-from big_ssl.weights.match import Arrays, Match, Path, counts
+from big_ssl.models.naming import Arrays, Match, Path, counts, from_torch, only
+from big_ssl.models.resnet.network import depth_of
 
 _TENSORS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias',
             'mean': 'running_mean', 'var': 'running_var'}  # fmt: skip
@@ -35,18 +34,6 @@ def name(path: Path) -> str | None:
     return f'{place}.{_SHORTCUT.get(layer, layer)}.{_TENSORS[tensor]}'
 
 
-def to_ours(path: Path, array: np.ndarray) -> np.ndarray:
-    """Kernels [out, in, h, w] to [h, w, in, out], matrices [out, in] to [in, out]."""
-    del path
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-
-
-def to_torch(path: Path, array: np.ndarray) -> np.ndarray:
-    """The inverse of `to_ours`."""
-    del path
-    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-
-
 def recognise(arrays: Arrays, prefix: str | None = None) -> Match | None:
     """The match of a file with these names, or None.
 
@@ -61,7 +48,7 @@ def recognise(arrays: Arrays, prefix: str | None = None) -> Match | None:
     found = {first[1]: first[2] for first in firsts}
     if not found:
         return None
-    before = _only(sorted(found), prefix)
+    before = only(sorted(found), prefix)
     modules = _PLACES if found[before] == '4' else dict(zip(_NAMES, _NAMES))
 
     def named(path: Path) -> str | None:
@@ -78,26 +65,15 @@ def recognise(arrays: Arrays, prefix: str | None = None) -> Match | None:
     return Match(
         family='ResNet by the names of torchvision and timm',
         settings={
-            'model.backbone': 'resnet',
+            'model.name': 'resnet',
             'model.depth': _depth(arrays, before, modules),
             'model.width': stem.shape[0] / 64,
             'model.stem': 'standard' if stem.shape[-1] == 7 else 'small_images',
         },
         usual={'model.padding': 'torch', 'init_normalization': 'imagenet'},
         name_of=named,
-        layout=to_ours,
+        layout=lambda path, array: from_torch(array),
         of_encoder=lambda each: bool(encoder.match(each)) and not each.endswith('_tracked'),
-    )
-
-
-def _only(prefixes: Sequence[str], wanted: str | None) -> str:
-    if wanted is None and len(prefixes) == 1:
-        return prefixes[0]
-    if wanted is not None and wanted in prefixes:
-        return wanted
-    listed = ', '.join(repr(prefix) for prefix in prefixes)
-    raise ValueError(
-        f'networks by the prefixes {listed}; choose one by --config.init_prefix={prefixes[0]}'
     )
 
 
