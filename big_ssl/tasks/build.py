@@ -241,7 +241,7 @@ def log_size(state: TrainState, plan: Plan, *, images: int, epoch: int) -> None:
         plan.images_per_step,
     )
     parts = {
-        f'{name}/{part}': count(inner) / 1e6
+        f'{name}/{part}': count({part: inner}) / 1e6
         for name, of_name in state.params.items()
         for part, inner in of_name.items()
     }

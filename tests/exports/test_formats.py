@@ -47,6 +47,11 @@ SETTINGS = {
         'model__name': 'bit', 'model__depth': 50, 'model__width': 0.5,
         'init_normalization': 'symmetric',
     },
+    'vit': {'model__name': 'vit_ti16', 'model__depth': 2, 'size': 48},
+    'dinov2': {
+        'model__name': 'vit_ti14', 'model__depth': 2, 'model__registers': 4,
+        'model__layer_scale': True, 'init_normalization': 'imagenet', 'size': 42,
+    },
 }  # fmt: skip
 
 
@@ -61,6 +66,16 @@ def long(*values: str) -> object:
         ('safetensors', 'small-same'),
         ('safetensors', 'simclr'),
         ('safetensors', 'bit'),
+        ('safetensors', 'vit'),
+        ('onnx', 'dinov2'),
+        ('stablehlo', 'vit'),
+        ('orbax', 'dinov2'),
+        long('safetensors', 'dinov2'),
+        long('onnx', 'vit'),
+        long('stablehlo', 'dinov2'),
+        long('savedmodel', 'vit'),
+        long('savedmodel', 'dinov2'),
+        long('orbax', 'vit'),
         ('onnx', 'small-same'),
         long('onnx', 'bottleneck-same'),
         long('safetensors', 'bottleneck-same'),
@@ -151,6 +166,7 @@ def test_savedmodel_serves_any_number_of_images(tmp_path):
     [
         ('resnet18', {'model__depth': 18, 'model__width': 1.0}),
         ('resnet50', {'model__depth': 50, 'model__width': 1.0}),
+        ('vit_tiny_patch16_224', {'model__name': 'vit_ti16', 'init_normalization': 'symmetric'}),
         pytest.param(
             'resnetv2_50x1_bit',
             {
@@ -167,10 +183,11 @@ def test_a_network_of_timm_takes_the_file(tmp_path, name, settings):
 
     model = made.model(made.single(), size=64, **settings)
     folder = written('safetensors', model, tmp_path / 'out')
-    network = timm.create_model(name, num_classes=len(made.CLASSES))
+    size = {'img_size': 64} if name.startswith('vit') else {}
+    network = timm.create_model(name, num_classes=len(made.CLASSES), **size)
     network.load_state_dict(load_file(folder / 'model.safetensors'), strict=True)
     images = networks.images()
-    given = 2 * images - 1 if 'bit' in name else images
+    given = 2 * images - 1 if 'init_normalization' in settings else images
     with torch.no_grad():
         found = network.eval()(torch.from_numpy(given.transpose(0, 3, 1, 2).copy()))
     np.testing.assert_allclose(found, model.function()(images), rtol=1e-4, atol=1e-4)

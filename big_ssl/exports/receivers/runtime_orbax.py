@@ -13,7 +13,7 @@ def load(folder):
     made_of = json.loads((folder / 'network.json').read_text(encoding='utf-8'))
     module = getattr(importlib.import_module(made_of['module']), made_of['class'])
     encoder = module(**made_of['fields'])
-    tree = ocp.StandardCheckpointer().restore(folder / 'parameters')
+    tree = ocp.StandardCheckpointer().restore(folder.resolve() / 'parameters')
     variables = {name: part['encoder'] for name, part in tree.items()}
     head = tree['params'].get('classifier')
 

@@ -60,12 +60,12 @@ class ViT(nn.Module):
         """Maps images in [0, 1] to the class token, float32; `train` changes nothing."""
         patches = _patches(normalize(images, self.normalization), self.patch)
         x = _dense(self.width, self.dtype, 'patch_embed')(patches)
-        x = x + self.param('pos_embed', _init, (x.shape[1], self.width))
+        x = x + self.param('pos_embed', _init, (x.shape[1], self.width))[None]
         first = [self.param('cls_token', _tiny, (1, self.width))]
         if self.registers:
             first.append(self.param('registers', _tiny, (self.registers, self.width)))
         tokens = jnp.concatenate(first)
-        tokens = jnp.broadcast_to(tokens, (len(images), *tokens.shape))
+        tokens = jnp.broadcast_to(tokens[None], (images.shape[0], *tokens.shape))
         x = self._blocks(jnp.concatenate([tokens, x], axis=1), train)
         return _norm(jnp.float32, 'norm')(x[:, 0])
 
@@ -103,14 +103,15 @@ class Block(nn.Module):
     def _scaled(self, name: str, x: Array) -> Array:
         if not self.layer_scale:
             return x
-        return x * self.param(name, nn.initializers.constant(1e-5), x.shape[-1:])
+        return x * self.param(name, nn.initializers.constant(1e-5), x.shape[-1:])[None, None]
 
 
 def _patches(images: Float[Array, 'n h w 3'], size: int) -> Float[Array, 'n patches size*size*3']:
     """Patches row by row, the pixels of each row by row."""
     n, height, width, channels = images.shape
-    x = images.reshape(n, height // size, size, width // size, size, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, -1, size * size * channels)
+    rows, columns = height // size, width // size
+    x = images.reshape(n, rows, size, columns, size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows * columns, size * size * channels)
 
 
 def _dense(features: int, dtype: Any, name: str) -> Any:
