@@ -9,8 +9,12 @@ import safetensors.numpy
 from flax import traverse_util
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
+from big_ssl import config as config_lib
+from big_ssl import main
+from big_ssl.errors import InputError
 from big_ssl.models import naming, resnet
 from big_ssl.models.resnet import ResNet, torchvision_names
+from big_ssl.train import init_from
 from tests import runs
 
 TWO_BLOCKS = (1, 1)  # as runs.start makes a ResNet-18
@@ -154,3 +158,90 @@ def test_a_bit_is_trained_saved_and_goes_on(tmp_path, compile_cache, tiny_manife
     judged = finetune(tmp_path / 'judged', tiny_manifest, run, '--config.task=evaluate', *bit)
     runs.run(judged, compile_cache, before=two_blocks)
     assert runs.result(tmp_path / 'judged')['test/top1'] == result['test/top1']
+
+
+@pytest.fixture
+def dinov2(tmp_path):
+    """A file by timm's names of DINOv2: two blocks, registers, 5 x 5 positions."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        'cls_token': (1, 1, 192), 'reg_token': (1, 4, 192), 'pos_embed': (1, 25, 192),
+        'patch_embed.proj.weight': (192, 3, 14, 14), 'patch_embed.proj.bias': (192,),
+        'norm.weight': (192,), 'norm.bias': (192,),
+    }  # fmt: skip
+    for block in ('blocks.0.', 'blocks.1.'):
+        for name, out, size in (
+            ('attn.qkv', 576, 192), ('attn.proj', 192, 192), ('mlp.fc1', 768, 192),
+            ('mlp.fc2', 192, 768),
+        ):  # fmt: skip
+            shapes |= {f'{block}{name}.weight': (out, size), f'{block}{name}.bias': (out,)}
+        for name in ('norm1.weight', 'norm1.bias', 'norm2.weight', 'norm2.bias', 'ls1.gamma',
+                     'ls2.gamma'):  # fmt: skip
+            shapes[f'{block}{name}'] = (192,)
+    arrays = {k: rng.normal(0, 0.1, shape).astype(np.float32) for k, shape in shapes.items()}
+    (tmp_path / 'dinov2.safetensors').write_bytes(safetensors.numpy.save(arrays))
+    return tmp_path / 'dinov2.safetensors'
+
+
+def of_vit(config, workdir, manifest, *more):
+    flags = runs.flags(config, workdir, manifest, *more)
+    return [flag for flag in flags if '--config.model' not in flag]
+
+
+def test_dinov2_is_all_that_is_said(dinov2, tmp_path, compile_cache, tiny_manifest):
+    """The file gives the network; it goes on without it, and others take it from the workdir."""
+    given = (f'--config.init_from={dinov2}', '--config.image_size=28')
+    arguments = of_vit('derm_finetune', tmp_path / 'run', tiny_manifest, *given)
+    output = runs.run(arguments, compile_cache)
+    assert (
+        'model.name=vit model.width=192 model.patch=14 model.registers=4 model.layer_scale=True '
+        'init_normalization=imagenet, as is usual for a ViT by the names of timm'
+    ) in output.replace('model.depth=2 ', '')
+    config = json.loads((tmp_path / 'run/config.json').read_text())
+    assert config['model']['depth'] == 2 and config['init_normalization'] == 'imagenet'
+    first = (tmp_path / 'run/metrics.jsonl').read_text()
+    (tmp_path / 'run/result.json').unlink()
+    dinov2.rename(tmp_path / 'elsewhere')
+    assert 'resuming at step 12' in runs.run(arguments, compile_cache)
+    assert (tmp_path / 'run/metrics.jsonl').read_text().startswith(first)
+
+
+@pytest.mark.long
+def test_a_vit_moves_to_another_image_size(dinov2, tmp_path, compile_cache, tiny_manifest):
+    """Pre-training, fine-tuning on larger images, and its judgement at theirs."""
+    given = (f'--config.init_from={dinov2}', '--config.image_size=28')
+    arguments = of_vit('derm_micle', tmp_path / 'micle', tiny_manifest, *given)
+    runs.run(arguments, compile_cache)
+    given = (f'--config.init_from={tmp_path / "micle"}', '--config.image_size=42')
+    arguments = of_vit('derm_finetune', tmp_path / 'tuned', tiny_manifest, *given)
+    assert 'model.name=vit' in runs.run(arguments, compile_cache)
+    shapes = (tmp_path / 'tuned/init_from.tsv').read_text()
+    assert 'encoder/pos_embed\t(9, 192)' in shapes
+    arguments = [
+        '--config=configs/shift_evaluate.py', f'--workdir={tmp_path / "judged"}',
+        f'--config.dataset.manifest={tiny_manifest}', f'--config.init_from={tmp_path / "tuned"}',
+        '--config.batch_size=8', '--config.splits.evaluate=test',
+    ]  # fmt: skip
+    assert 'image_size=42' in runs.run(arguments, compile_cache)
+    ours, theirs = (runs.result(tmp_path / name) for name in ('tuned', 'judged'))
+    assert theirs['test/auc_macro_all'] == ours['test/auc_macro_all']
+
+
+@pytest.mark.parametrize(
+    'flags, line',
+    [
+        (['--config.image_size=30'], 'give --config.image_size=42 or 28'),
+        (['--config.model.name=resnet18'], 'to use it: --config.model.name=vit --config.model.'),
+        (['--config.model.name=vit_b14'], '--config.model.depth=2 --config.model.width=192'),
+    ],
+)  # fmt: skip
+def test_another_network_than_dinov2s(dinov2, flags, line):
+    arguments = ['main', '--config=configs/derm_micle.py', '--workdir=nowhere', *flags]
+    arguments += [f'--config.init_from={dinov2}', '--config.dataset.name=phantom']
+    if not flags[0].startswith('--config.image_size'):
+        arguments.append('--config.image_size=28')
+    config, workdir, given = main.parse(arguments)
+    with pytest.raises(InputError, match=line):
+        init_from.settle(config, workdir, given)
+        config_lib.check_backbone(config)
+        init_from.check_settings(init_from.load(str(dinov2)), config)
