@@ -6,7 +6,7 @@ is locked: a key that is not in `run_keys`, or of its method or backbone, does n
 
 import functools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -53,6 +53,8 @@ class Settings(ConfigDict):
 class _Section(ConfigDict):
     """`name`, and the keys that the module of that name has: another name brings others."""
 
+    _brought: Callable[[str], dict[str, Any]]  # a name, `name` and those keys with their defaults
+
     def __setitem__(self, key: str, value: Any) -> None:
         if key != 'name' or value == self.get('name'):
             super().__setitem__(key, value)
@@ -63,10 +65,6 @@ class _Section(ConfigDict):
                 del self[name]
             for name, default in self._brought(value).items():
                 super().__setitem__(name, default)
-
-    def _brought(self, name: str) -> dict[str, Any]:
-        """`name` and the module's keys, with their defaults."""
-        raise NotImplementedError
 
 
 class MethodSettings(_Section):

@@ -10,10 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from big_ssl.exports import receivers
 from big_ssl.exports.model import Model
 from big_ssl.tasks import judge
 
+RECEIVERS = Path(__file__).with_name('receivers')
 CHECKSUMS = 'SHA256SUMS'
 NOT_STATED = 'not stated'
 _PACKAGES = ('big_ssl', 'jax', 'flax', 'numpy', 'torch', 'tensorflow-cpu', 'onnx')
@@ -45,8 +45,8 @@ def write_interface(model: Model, facts: Facts, folder: Path) -> None:
     _json(folder / 'labels.json', labels(model))
     versions = (f'{name}>={_version(name)}' for name in facts.requirements)
     (folder / 'requirements.txt').write_text('\n'.join([*versions, '']))
-    shutil.copy(receivers.FOLDER / 'predict.py', folder)
-    shutil.copy(receivers.FOLDER / f'runtime_{facts.format}.py', folder / 'runtime.py')
+    shutil.copy(RECEIVERS / 'predict.py', folder)
+    shutil.copy(RECEIVERS / f'runtime_{facts.format}.py', folder / 'runtime.py')
 
 
 def write_card(model: Model, facts: Facts, verified: str, folder: Path) -> None:

@@ -143,7 +143,7 @@ def labels_needed(config: ConfigDict, groups: Groups) -> tuple[pd.DataFrame, dic
     some = groups.get(config.in_distribution, [])
     for network in dict.fromkeys(group.network for group in some):
         of_network = [group for group in some if group.network == network]
-        baseline = [g for g in of_network if g.method == config.baseline and g.whole]
+        baseline = [g for g in of_network if config.baseline == g.method and g.whole]
         if not baseline:
             continue
         first = baseline[0].models[0]

@@ -3,6 +3,7 @@
 It reads single images with their case's label, every case equally often.
 """
 
+import dataclasses
 import functools
 import logging
 from typing import Any
@@ -30,70 +31,68 @@ log = logging.getLogger(__name__)
 SCORE = 'auc_macro_all'  # of validation, picks the best checkpoint
 
 
+@dataclasses.dataclass
 class Observer:
     """Judges a classifier: on validation while it trains, on all of `splits.evaluate` at its end.
 
-    Args:
+    Attributes:
       should_stop: asked once a batch of the last judgement.
     """
 
-    def __init__(
-        self,
-        method: Method,
-        data: Data,
-        first: Source,
-        workdir: epath.Path,
-        writer: MetricsWriter,
-        should_stop: Any,
-    ) -> None:
-        self._config, self._data, self._mesh = method.config, data, method.mesh
-        self._curves = method.figures
-        self._workdir, self._writer, self._should_stop = workdir, writer, should_stop
-        self._predict = trained.make_forward(method.network, data.task, method.mesh)
-        self._validated = evaluation.keeping()
-        self.score = SCORE if self._config.select == 'best' else None
+    method: Method
+    data: Data
+    first: Source
+    workdir: epath.Path
+    writer: MetricsWriter
+    should_stop: Any
+
+    def __post_init__(self) -> None:
+        method = self.method
+        self.config, self.score = method.config, SCORE if method.config.select == 'best' else None
+        self.predict = trained.make_forward(method.network, self.data.task, method.mesh)
+        self.validated = evaluation.keeping()
 
     def begin(self) -> None:
         """Nothing is shown of a fine-tuning's first batch."""
 
     def monitor(self, state: TrainState) -> loop.Metrics:
-        if self._data.validation is None:
+        if self.data.validation is None:
             return {}
-        scores = self._scored(state, self._data.validation, read=self._validated)
-        return judge.quick_figures(scores, self._data.task)
+        scores = self._scored(state, self.data.validation, read=self.validated)
+        return judge.quick_figures(scores, self.data.task)
 
     def end(self, state: TrainState, about: dict[str, Any], checkpoints: Checkpoints) -> None:
-        data, config = self._data, self._config
+        data, config = self.data, self.config
         state, selected = _selected(config, checkpoints, state)
-        scored = [self._scored(state, split, self._should_stop) for split in data.judged]
+        scored = [self._scored(state, split, self.should_stop) for split in data.judged]
         thresholds = judge.thresholds_of(scored[0], data.task) if data.validation else None
         seen = provenance.at_step(about, int(state.step)) | {'evaluated/checkpoint': selected}
-        show = functools.partial(self._writer.images, int(state.step))
+        show = functools.partial(self.writer.images, int(state.step))
         judge.report(
             config,
-            self._workdir,
+            self.workdir,
             data.manifest,
             scored,
             data.task,
             thresholds,
             seen,
             show,
-            self._curves,
+            self.method.figures,
         )
 
     def _scored(
         self, state: TrainState, split: Split, stop: Any = None, read: Any = evaluation.batches
     ) -> Scores:
-        data = self._data
-        of_state = functools.partial(self._predict, state.params, state.batch_stats)
+        data = self.data
+        of_state = functools.partial(self.predict, state.params, state.batch_stats)
 
         def probabilities(rows: np.ndarray) -> np.ndarray:
             found = inference.over_images(
-                self._config, data.table, rows, of_state, self._mesh, stop, read
+                self.config, data.table, rows, of_state, self.method.mesh, stop, read
             )
             return found['probabilities']
 
-        return judge.score(self._config, data.manifest, split, data.task, probabilities)
+        return judge.score(self.config, data.manifest, split, data.task, probabilities)
 
 
 def _selected(

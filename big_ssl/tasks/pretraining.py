@@ -5,7 +5,7 @@ The report is on the workdir's `metrics.jsonl`, in which the monitor's figures a
 
 import dataclasses
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,6 @@ from big_ssl.files import PAIRS
 from big_ssl.methods import Method
 from big_ssl.report import pictures
 from big_ssl.tasks import monitor, outputs, provenance
-from big_ssl.train import loop
 from big_ssl.train import mesh as mesh_lib
 from big_ssl.train import workdir as workdir_lib
 from big_ssl.train.checkpoint import Checkpoints
@@ -56,52 +55,49 @@ def open_data(config: ConfigDict) -> Data:
     return Data(manifest, table, examples, bank, query)
 
 
+@dataclasses.dataclass
 class Observer:
     """Looks at a run of pre-training.
 
-    Args:
+    Attributes:
       first: the batch of step 0, for alignment and uniformity.
     """
 
-    score = None  # all checkpoints are as good
+    method: Method
+    data: Data
+    first: Source
+    workdir: epath.Path
+    writer: MetricsWriter
+    should_stop: Any
+    score: ClassVar = None  # all checkpoints are as good
 
-    def __init__(
-        self,
-        method: Method,
-        data: Data,
-        first: Source,
-        workdir: epath.Path,
-        writer: MetricsWriter,
-        should_stop: Any,
-    ) -> None:
-        self._method, self._data, self._first = method, data, first
-        self._workdir, self._writer = workdir, writer
-        self._monitor = monitor.make_monitor(method, data.table, first, data.bank, data.query)
+    def __post_init__(self) -> None:
+        data = self.data
+        self.monitor = monitor.make_monitor(
+            self.method, data.table, self.first, data.bank, data.query
+        )
 
     def begin(self) -> None:
         """`pairs.png`, in TensorBoard too: the first views exactly as the network sees them."""
 
-        @whole(self._method.mesh)
+        @whole(self.method.mesh)
         def first_views(batch: Source) -> jax.Array:
             step = jnp.zeros((), jnp.int32)
-            return feed.augmented(self._method.config, batch.drawn(step), step)[:PICTURED]
+            return feed.augmented(self.method.config, batch.drawn(step), step)[:PICTURED]
 
-        seen = np.rint(mesh_lib.fetch(first_views(self._first)) * 255).astype(np.uint8)
-        manifest, rows = self._data.manifest, self._data.examples.sampler.batch(0).images[:, 0]
+        seen = np.rint(mesh_lib.fetch(first_views(self.first)) * 255).astype(np.uint8)
+        manifest, rows = self.data.manifest, self.data.examples.sampler.batch(0).images[:, 0]
         captions = [
             manifest.case_id[row] or epath.Path(manifest.image_path[row]).name
             for row in rows[:PICTURED]
         ]
         if jax.process_index() == 0:
             picture = pictures.pairs(seen, captions)
-            workdir_lib.write(self._workdir / PAIRS, picture)
-            self._writer.images(0, {'pairs': picture})
-
-    def monitor(self, state: TrainState) -> loop.Metrics:
-        return self._monitor(state)
+            workdir_lib.write(self.workdir / PAIRS, picture)
+            self.writer.images(0, {'pairs': picture})
 
     def end(self, state: TrainState, about: dict[str, Any], checkpoints: Checkpoints) -> None:
-        self._writer.flush()  # the report reads it
+        self.writer.flush()  # the report reads it
         outputs.write_pretraining(
-            self._workdir, self._method, provenance.at_step(about, int(state.step))
+            self.workdir, self.method, provenance.at_step(about, int(state.step))
         )

@@ -132,11 +132,9 @@ def check_settings(source: Source, config: ConfigDict, further: Sequence[str] = 
     ]
     if wrong:
         flags = ' '.join(f'--config.{key}={theirs[key]}' for key in wrong)
-        kind = (
-            'was trained with other settings'
-            if source.step is not None
-            else (f'holds another network ({source.match.family})')
-        )
+        kind = f'holds another network ({source.match.family})'
+        if source.step is not None:
+            kind = 'was trained with other settings'
         raise InputError(f'init_from: {source.origin} {kind}; to use it: {flags}')
 
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from big_ssl.data import image_files, images, views, windows
 from big_ssl.data.image_files import PNG16
 from big_ssl.errors import InputError
-from big_ssl.exports import receivers
+from big_ssl.exports.papers import RECEIVERS
 from big_ssl.preparation import pictures
 from tests.data.odd_images import (
     BY_PILLOW,
@@ -44,7 +44,7 @@ FULL = windows.parse('full', 'window')
 def receiver():
     """predict.py as a module; the runtime beside it is not needed for pixels."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(receivers.FOLDER))
+        patch.syspath_prepend(str(RECEIVERS))
         patch.setitem(sys.modules, 'runtime', types.ModuleType('runtime'))
         yield importlib.import_module('predict')
         sys.modules.pop('predict')
@@ -158,7 +158,7 @@ def exported(tmp_path):
     """A folder with predict.py and a runtime that gives the mean of the pixels."""
     folder = tmp_path / 'out'
     folder.mkdir()
-    shutil.copy(receivers.FOLDER / 'predict.py', folder)
+    shutil.copy(RECEIVERS / 'predict.py', folder)
     (folder / 'preprocessing.json').write_text(json.dumps(SETTINGS))
     labels = {'outputs': 'features', 'classes': [], 'several_at_once': False}
     (folder / 'labels.json').write_text(json.dumps(labels))

@@ -2,7 +2,3 @@
 
 Each export has predict.py, and as runtime.py the one of its format.
 """
-
-from pathlib import Path
-
-FOLDER = Path(__file__).parent

@@ -12,15 +12,16 @@ from big_ssl.models.inputs import NORMALIZATIONS, normalize
 from big_ssl.models.stages import PRODUCT, REMAT, rematerialised, require, scanned
 
 HEAD = 64  # numbers of an attention head, in ViT-Ti, S, B and L alike
-_init = nn.initializers.truncated_normal(0.02)  # DeiT's (arXiv:2012.12877), as in timm
-_tiny = nn.initializers.normal(1e-6)
+_xavier = nn.initializers.xavier_uniform()
+_normal = nn.initializers.normal(0.02)
 
 
 class ViT(nn.Module):
     """Pre-norm blocks over the patches of an image and a class token, without classifier.
 
-    Layer norms, the softmax of the attention and the sum that the blocks add to are float32
-    whatever `dtype`.
+    Kernels start as in the published code (google-research/vision_transformer): Glorot's, and that
+    of patches with variance 1 / fan_in. Layer norms, the softmax of the attention and the sum that
+    the blocks add to are float32 whatever `dtype`.
 
     Attributes:
       depth: blocks.
@@ -59,11 +60,11 @@ class ViT(nn.Module):
     def __call__(self, images: Float[Array, 'n h w 3'], train: bool) -> Float[Array, 'n width']:
         """Maps images in [0, 1] to the class token, float32; `train` changes nothing."""
         patches = _patches(normalize(images, self.normalization), self.patch)
-        x = _dense(self.width, self.dtype, 'patch_embed')(patches)
-        x = x + self.param('pos_embed', _init, (x.shape[1], self.width))[None]
-        first = [self.param('cls_token', _tiny, (1, self.width))]
+        x = _dense(self.width, self.dtype, 'patch_embed', nn.initializers.lecun_normal())(patches)
+        x = x + self.param('pos_embed', _normal, (x.shape[1], self.width))[None]
+        first = [self.param('cls_token', _normal, (1, self.width))]
         if self.registers:
-            first.append(self.param('registers', _tiny, (self.registers, self.width)))
+            first.append(self.param('registers', _normal, (self.registers, self.width)))
         tokens = jnp.concatenate(first)
         tokens = jnp.broadcast_to(tokens[None], (images.shape[0], *tokens.shape))
         x = self._blocks(jnp.concatenate([tokens, x], axis=1), train)
@@ -114,8 +115,8 @@ def _patches(images: Float[Array, 'n h w 3'], size: int) -> Float[Array, 'n patc
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows * columns, size * size * channels)
 
 
-def _dense(features: int, dtype: Any, name: str) -> Any:
-    dense = nn.Dense(features, dtype=dtype, kernel_init=_init, name=name)
+def _dense(features: int, dtype: Any, name: str, init: Any = _xavier) -> Any:
+    dense = nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
     return lambda x: checkpoint_name(dense(x), PRODUCT)
 
 

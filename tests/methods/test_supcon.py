@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from big_ssl.losses.ntxent import nt_xent
-from big_ssl.losses.supcon import supcon
+from big_ssl.methods.supcon import supcon
 from tests.losses.on_devices import (
     collectives,
     differences,

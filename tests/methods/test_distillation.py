@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from big_ssl.losses.distillation import distillation, feature_distillation, sigmoid_distillation
+from big_ssl.methods.distill import distillation, feature_distillation, sigmoid_distillation
 from tests.losses.on_devices import differences, make_mesh, place, unit
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from big_ssl.losses.vicreg import vicreg
+from big_ssl.methods.vicreg import vicreg
 from tests.losses.on_devices import differences, make_mesh, place, random_views
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from big_ssl.losses.byol import byol
+from big_ssl.methods.byol import byol
 from tests.losses.on_devices import differences, make_mesh, place, random_views, unit
 
 
