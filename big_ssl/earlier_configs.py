@@ -51,7 +51,7 @@ def up_to_date(config: Mapping[str, Any]) -> dict[str, Any]:
     version comes back equal.
     """
     found = _by_names_of_now(config)
-    for key, value in _added(found).items():
+    for key, value in (ADDED | _own_keys(found)).items():
         _put(found, key, value)
     return found
 
@@ -72,7 +72,7 @@ def go_on(config: ConfigDict, begun_with: Mapping[str, Any], given: Collection[s
     before, ours = _by_names_of_now(begun_with), config.to_dict()
     changed = {
         key: value
-        for key, value in _added(before).items()
+        for key, value in (ADDED | _own_keys(before)).items()
         if key not in given
         and _at(before, key) is _NOTHING
         and _at(ours, key) not in (value, _NOTHING)
@@ -125,13 +125,8 @@ def _by_names_of_now(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _added(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`ADDED`, and the keys of method and backbone, whose defaults mean what was done before."""
-    return ADDED | _own_keys(config)
-
-
 def _own_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults of the keys that the config's method and backbone bring."""
+    """Keys of the config's method and backbone; their defaults mean what was done before."""
     own = {
         'method': methods.load(config['method']['name']).KEYS,
         'model': models.load(config['model']['name']).KEYS,

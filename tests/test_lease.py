@@ -19,7 +19,7 @@ QUICK = 'from big_ssl import lease; lease.RENEW, lease.LAPSE, lease.SETTLE = 0.2
 @pytest.fixture
 def path(tmp_path, monkeypatch) -> epath.Path:
     monkeypatch.setattr(lease, 'RENEW', 0.1)
-    monkeypatch.setattr(lease, 'LAPSE', 2.0)
+    monkeypatch.setattr(lease, 'LAPSE', 60.0)  # a holder that is late ends its process
     monkeypatch.setattr(lease, 'SETTLE', 0.3)
     return epath.Path(tmp_path / 'in_use')
 
@@ -41,7 +41,8 @@ def test_refused_while_the_holder_lives(path):
         assert path.exists()
 
 
-def test_taken_over_from_the_dead(path):
+def test_taken_over_from_the_dead(path, monkeypatch):
+    monkeypatch.setattr(lease, 'LAPSE', 2.0)
     path.write_text('host-7 process 12 0123abcd.4')
     with lease.lease(path, 'busy'):
         assert 'host-7' not in path.read_text()

@@ -11,6 +11,7 @@ from typing import Protocol
 from etils import epath
 from ml_collections import ConfigDict
 
+from big_ssl import config as config_lib
 from big_ssl import methods
 from big_ssl.data import feed
 from big_ssl.data.images import ImageTable
@@ -52,7 +53,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     seen = provenance.trained_on(config, data.manifest, data.examples.rows, checkpoints)
     if checkpoints.latest() is None:
-        seen |= {'trained_on/method': method.title, **method.trained_on()}
+        network = config_lib.backbone_of(config).title(config.model)
+        seen |= {'trained_on/method': method.title, 'trained_on/network': network}
+        seen |= method.trained_on()
     about = {
         'config': config.to_dict(),
         'data': data.manifest.fingerprint(),

@@ -107,6 +107,7 @@ def test_killed_it_goes_on_with_the_same_bits_and_reports_its_own_figures(pretra
     page = (pretrained / 'report.html').read_text()
     assert 'Pre-training: QueueNCE' in page
     result = json.loads((pretrained / 'result.json').read_text())
+    assert result['trained_on/network'] == 'lab.three_convolutions'
     assert result['trained_on/method'] == 'QueueNCE' and 'val/knn_top1' in result
 
 

@@ -115,7 +115,7 @@ def test_the_file_or_the_user_says_what_images_it_needs(
         ('--config.init_prefix=backbone.', "networks by the prefixes ''; choose one by "),
         (
             '--config.model.name=bit',
-            'config: model.depth=18 is not one of 50, 101, 152',
+            'config: model.width=0.25 is outside [0.5, 4]',
         ),
     ],
 )
