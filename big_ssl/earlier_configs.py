@@ -37,7 +37,7 @@ RENAMED: dict[str, str] = {
 }
 
 # Every backbone had these until each had keys of its own.
-OF_ONE_BACKBONE = ('model.stem', 'model.padding')
+OF_ONE_BACKBONE = {'model.stem', 'model.padding'}
 
 _METHODS = {'supervised': 'classify'}  # before `method.name` existed, by task; else SimCLR
 _NOTHING = object()

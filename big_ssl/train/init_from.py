@@ -109,12 +109,10 @@ def settle(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> Non
         taken = config_lib.take(
             config, known, [key for key in keys if key not in guessed.union(given)]
         )
-    closed = config_lib.close(config, known)
-    if source is not None:
-        chosen = {key: config_lib.get(config, key) for key in (*taken, *closed)}
-        if chosen:
-            listed = ' '.join(f'{key}={value}' for key, value in chosen.items())
-            log.info('%s, %s', listed, _why(source, chosen))
+    changed = (*taken, *config_lib.close(config, known))
+    if source is not None and changed:
+        listed = ' '.join(f'{key}={config_lib.get(config, key)}' for key in changed)
+        log.info('%s, %s', listed, _why(source, changed))
 
 
 def check_settings(source: Source, config: ConfigDict, further: Sequence[str] = ()) -> None:
@@ -181,7 +179,11 @@ def _of_file(origin: str, prefix: str | None) -> Source:
     file = files.read(origin)
     match = recognise(file, prefix)
     choices = config_lib.open_keys(match.settings['model.name'])
-    for key, value in file.settings.items():
+    former = (
+        earlier_configs.OF_ONE_BACKBONE - choices.keys()
+    )  # exports of earlier versions say them
+    said = {key: value for key, value in file.settings.items() if key not in former}
+    for key, value in said.items():
         if value not in choices.get(key, ()):
             raise InputError(f'init_from: {origin}: its metadata say {key}={value}, not known here')
     trained_on = {
@@ -193,8 +195,8 @@ def _of_file(origin: str, prefix: str | None) -> Source:
         origin=origin,
         arrays=lambda: file.arrays if match.arrays is None else match.arrays,
         match=match,
-        settings=match.usual | match.settings | file.settings,
-        guessed=frozenset(match.usual) - frozenset(file.settings),
+        settings=match.usual | match.settings | said,
+        guessed=frozenset(match.usual) - frozenset(said),
         about={'trained_on': trained_on},
         step=None,
     )
@@ -216,8 +218,7 @@ def _of_run(origin: str, workdir: epath.Path, step: int | None = None) -> Source
 
     about = checkpoints.about(chosen)
     settings = config_lib.flat(earlier_configs.up_to_date(about.get('config', {})))
-    match = naming.own(settings)
-    return Source(origin, arrays, match, settings, frozenset(), about, chosen)
+    return Source(origin, arrays, naming.own(settings), settings, frozenset(), about, chosen)
 
 
 def _why(source: Source, keys: Iterable[str]) -> str:

@@ -1,5 +1,7 @@
 """timm's BiT, which reads the published files by its own code, as the reference."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from tests import peers
 from tests.weights import networks
 
 torch, timm = peers.torch(), peers.timm()
+import safetensors.torch as safetensors_torch  # noqa: E402
 
 
 def published(blocks: tuple[int, ...], width: int, classes: int, seed: int = 0) -> dict:
@@ -47,6 +50,19 @@ NETWORKS = {
     'resnetv2_101x1_bit': ((3, 4, 23, 3), 1, 101),
     'resnetv2_50x3_bit': ((3, 4, 6, 3), 3, 50),
 }
+
+
+def test_an_export_of_an_earlier_version(tmp_path):
+    """It said a padding of a network that has none to choose."""
+    said = {'model.padding': 'torch', 'init_normalization': 'none'}
+    network, path = (
+        timm.create_model('resnetv2_50x1_bit', num_classes=0),
+        tmp_path / 'a.safetensors',
+    )
+    safetensors_torch.save_file(network.state_dict(), path, metadata={'big_ssl': json.dumps(said)})
+    source = init_from.load(str(path))
+    assert source.settings['init_normalization'] == 'none' and not source.guessed
+    assert 'model.padding' not in source.settings
 
 
 @pytest.mark.parametrize(
