@@ -113,7 +113,7 @@ def _help() -> str:
             '',
             'Every key and its default; config files set their own. Another method.name or',
             'model.name has other keys, see its file in big_ssl/methods or big_ssl/models:',
-            ', '.join([*methods.names(), *models.names()]),
+            f'methods {", ".join(methods.names())}; backbones {", ".join(models.names())}',
             '',
             *command_line.settings(config, config_lib.keys_of(config)),
         ]
