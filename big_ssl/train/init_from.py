@@ -109,9 +109,10 @@ def settle(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> Non
         taken = config_lib.take(
             config, known, [key for key in keys if key not in guessed.union(given)]
         )
-    changed = (*taken, *config_lib.close(config, known))
+    changed = {*taken, *config_lib.close(config, known)}
     if source is not None and changed:
-        listed = ' '.join(f'{key}={config_lib.get(config, key)}' for key in changed)
+        in_order = [key for key in config_lib.of_encoder(config.model.name) if key in changed]
+        listed = ' '.join(f'{key}={config_lib.get(config, key)}' for key in in_order)
         log.info('%s, %s', listed, _why(source, changed))
 
 
