@@ -67,6 +67,8 @@ class Distill(Method):
         """Its encoder as it was trained, with its classifier if that is imitated."""
         theirs = config_lib.of_weights(self._source.settings)
         theirs.compute, theirs.model.dtype = self.config.compute, self.config.model.dtype
+        theirs.image_size = self.config.image_size  # it looks at what its pupil sees
+        config_lib.check_backbone(theirs)
         encoder, task = build.make_encoder(theirs), self._classes
         return ClassifierNetwork(encoder, task.outputs) if task else _Bare(encoder)
 

@@ -180,9 +180,8 @@ def _of_file(origin: str, prefix: str | None) -> Source:
     file = files.read(origin)
     match = recognise(file, prefix)
     choices = config_lib.open_keys(match.settings['model.name'])
-    former = (
-        earlier_configs.OF_ONE_BACKBONE - choices.keys()
-    )  # exports of earlier versions say them
+    # Exports of earlier versions say these of every network.
+    former = earlier_configs.OF_ONE_BACKBONE - choices.keys()
     said = {key: value for key, value in file.settings.items() if key not in former}
     for key, value in said.items():
         if value not in choices.get(key, ()):

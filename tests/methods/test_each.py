@@ -214,6 +214,19 @@ def test_distillation_needs_a_teacher():
         method.about()
 
 
+def test_a_teacher_looks_at_what_its_pupil_sees(teacher):
+    """A ViT has positions of its images; 224 pixels do not divide into these patches."""
+    from big_ssl.methods import distill
+
+    distill._source('').settings.clear()
+    distill._source('').settings.update({'model.name': 'vit', 'model.depth': 1, 'model.patch': 3})
+    method = made(config_of('distill', image_size=SIZE + 2), mesh_lib.make_mesh(jax.devices()[:1]))
+    assert method._teacher.encoder.image_size == SIZE + 2
+    method = made(config_of('distill'), mesh_lib.make_mesh(jax.devices()[:1]))
+    with pytest.raises(InputError, match='image_size=16 does not divide into patches'):
+        _ = method._teacher
+
+
 def test_a_teacher_does_not_learn(teacher):
     before, after, _ = trained('distill', 2)
     jax.tree.map(np.testing.assert_array_equal, before.extra, after.extra)
